@@ -1,0 +1,184 @@
+"""What a run knows about itself: numbers folded from the topics, for the page and the verdict."""
+
+import math
+from bisect import bisect_right
+
+import msgspec
+
+from schemas.model_events import Champion, Evaluation, ModelEvent, Registered, Rejected
+from schemas.records import Experience, Metric, Watermark, Window
+
+Z95 = 1.959963984540054
+"""Normal quantile of a two-sided 95 % interval."""
+MAX_LATENCIES = 20_000
+RATE_SPAN_S = 15.0
+
+SCRIPTED = "scripted"
+
+
+def wilson(wins: int, n: int, z: float = Z95) -> tuple[float, float]:
+    """The Wilson score interval of a share of `n` matches (Wilson, JASA 1927, eq. 3).
+
+    Returns (0, 1) when nothing was played.
+    """
+    if n == 0:
+        return 0.0, 1.0
+    share, z2 = wins / n, z * z
+    middle = share + z2 / (2 * n)
+    half = z * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n))
+    return (
+        max(0.0, (middle - half) / (1 + z2 / n)),
+        min(1.0, (middle + half) / (1 + z2 / n)),
+    )
+
+
+class Version(msgspec.Struct, kw_only=True):
+    """One model version and what became of it."""
+
+    version: str
+    model: str
+    seconds: float
+    folder: str
+    n_updates: int
+    loss: float | None = None
+    fate: str = "registered"
+    wins: int = 0
+    matches: int = 0
+    reasons: list[str] = []
+
+    @property
+    def win_rate(self) -> float | None:
+        """Share of matches won against the scripted pack; None before the first one."""
+        return self.wins / self.matches if self.matches else None
+
+
+class Rate:
+    """Events a second over the last `RATE_SPAN_S`, from samples of a rising counter."""
+
+    def __init__(self) -> None:
+        self._samples: list[tuple[float, float]] = []
+
+    def add(self, seconds: float, total: float) -> None:
+        """Takes the counter as it stood at `seconds`; a fall starts over (a process restarted)."""
+        if self._samples and total < self._samples[-1][1]:
+            self._samples.clear()
+        self._samples.append((seconds, total))
+        keep = bisect_right(self._samples, seconds - RATE_SPAN_S, key=lambda s: s[0])
+        del self._samples[: max(0, keep - 1)]
+
+    def value(self) -> float:
+        """The mean rate over the samples held; 0 with fewer than two."""
+        if len(self._samples) < 2:
+            return 0.0
+        (t0, n0), (t1, n1) = self._samples[0], self._samples[-1]
+        return (n1 - n0) / (t1 - t0) if t1 > t0 else 0.0
+
+
+class Facts:
+    """The state behind the page. Every `on_*` takes what came and the seconds since the start."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self.phase = "starting"
+        self.watermarks: dict[int, Watermark] = {}
+        self.windows: dict[str, int] = {}
+        self.versions: dict[str, Version] = {}
+        self.champion: Champion | None = None
+        self.metrics: dict[str, dict[str, float]] = {}
+        self.latencies_ms: list[float] = []
+        self.swaps_ms: list[float] = []
+        self.lag: dict[str, int] = {}
+        self.dead_letters = 0
+        self.memory_bytes = 0
+        self.memory_peak_bytes = 0
+        self.first_decision_s: float | None = None
+        self.decision_rate = Rate()
+        self.match_rate = Rate()
+        self.processes: dict[str, str] = {}
+        self.notes: list[str] = []
+
+    def on_model(self, event: ModelEvent, seconds: float) -> None:
+        """Registered, evaluated, made champion or rejected."""
+        if isinstance(event, Registered):
+            self.versions[event.version] = Version(
+                version=event.version,
+                model=event.model,
+                seconds=seconds,
+                folder=event.folder,
+                n_updates=event.n_updates,
+                loss=event.metrics.get("loss"),
+            )
+            return
+        known = self.versions.get(event.version)
+        if known is None:
+            return
+        if isinstance(event, Evaluation):
+            played = [m for m in event.matches if m.opponent == SCRIPTED]
+            own = [m for m in played if m.subject == event.version]
+            known.wins = sum(m.wins for m in own)
+            known.matches = sum(m.n for m in own)
+            if known.fate == "registered":
+                known.fate = "unplayable" if event.error else "evaluated"
+        elif isinstance(event, Champion):
+            known.fate, known.reasons = "champion", event.reasons
+            self.champion = event
+        elif isinstance(event, Rejected):
+            known.fate, known.reasons = "rejected", event.reasons
+
+    def on_window(self, window: Window) -> None:
+        """A sealed window; one announced again counts once."""
+        self.windows[window.window_id] = window.n_rows
+
+    def on_metric(self, metric: Metric, seconds: float) -> None:
+        """What a process measured; new values replace old ones of the same name."""
+        values = self.metrics.setdefault(metric.process, {})
+        values.update(metric.values)
+        swap = metric.values.get("swap_ms")
+        if swap is not None:
+            self.swaps_ms.append(swap)
+        if "matches" in metric.values:
+            self.match_rate.add(seconds, metric.values["matches"])
+
+    def on_watermark(self, mark: Watermark, seconds: float) -> None:
+        """The fold's ledger of one partition; an older one is not taken."""
+        held = self.watermarks.get(mark.origin.partition)
+        if held is not None and mark.origin <= held.origin:
+            return
+        self.watermarks[mark.origin.partition] = mark
+        self.decision_rate.add(seconds, float(self.decisions))
+
+    def on_latency(self, row: Experience, appended_ms: int) -> None:
+        """How long after its decision an experience was on its topic."""
+        self.latencies_ms.append(float(appended_ms - row.decision_time_ms))
+        if len(self.latencies_ms) > MAX_LATENCIES:
+            del self.latencies_ms[::2]
+
+    @property
+    def decisions(self) -> int:
+        """Decisions that the rewards fold has accepted."""
+        return sum(mark.n_decisions for mark in self.watermarks.values())
+
+    @property
+    def experiences(self) -> int:
+        """Decisions that are settled."""
+        return sum(mark.n_settled for mark in self.watermarks.values())
+
+    @property
+    def open_decisions(self) -> int:
+        """Decisions that wait for their outcome or horizon."""
+        return sum(mark.n_open for mark in self.watermarks.values())
+
+    @property
+    def latency_p95_ms(self) -> float | None:
+        """The 95th percentile of the sampled latencies, decision to experience."""
+        if not self.latencies_ms:
+            return None
+        ordered = sorted(self.latencies_ms)
+        return ordered[min(len(ordered) - 1, math.ceil(0.95 * len(ordered)) - 1)]
+
+    def metric(self, name: str, process: str | None = None) -> float | None:
+        """The last value of a metric, of one process or of whichever has it."""
+        for held, values in self.metrics.items():
+            if (process is None or held.startswith(process)) and name in values:
+                return values[name]
+        return None
