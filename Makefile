@@ -1,0 +1,57 @@
+# make demo    watch a pack of NPCs learn           make demo ARGS="--seed 3 --json"   make demo CHAOS=1
+# make test    prove it                              make test ARGS="-k broker"
+# make check   lint, types, import rules
+# make clean   stop what runs here and remove all that the commands made
+# `demo`, `test` and `check` do the set-up they need; each may be the first.
+
+SHELL := /usr/bin/env bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+ARGS ?=
+CHAOS ?=
+PY := .venv/bin/python
+# Every folder of ours with Python files in it
+CODE := $(sort $(patsubst %/,%,$(dir $(wildcard schemas/*.py streams/*.py agents/*.py learners/*.py games/*.py \
+	infra/*.py tests/*.py benchmarks/*.py))))
+
+# The stamps carry the folder's name: a checkout that was moved is set up again.
+here := $(shell printf %s '$(CURDIR)' | cksum | cut -d' ' -f1)
+python_stamp := .venv/ready-$(here)
+kafka_stamp := .grindstone/kafka/ready-$(here)
+
+.PHONY: help setup demo test check format hooks clean
+
+help:
+	@sed -n 's/^# \{0,1\}//; 1,/^$$/p' Makefile
+
+setup: $(python_stamp) $(kafka_stamp)
+
+$(python_stamp): pyproject.toml requirements.lock requirements-torch.txt infra/setup/python.sh infra/setup/common.sh
+	@bash infra/setup/python.sh $@
+
+$(kafka_stamp): infra/kafka/pom.xml infra/setup/kafka.sh infra/setup/common.sh
+	@bash infra/setup/kafka.sh $@
+
+demo: setup
+	@.venv/bin/grindstone demo $(if $(filter 1 yes true,$(CHAOS)),--chaos) $(ARGS)
+
+test: setup
+	@$(PY) -m pytest $(ARGS)
+
+check: $(python_stamp)
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy $(CODE)
+	.venv/bin/lint-imports --cache-dir .grindstone/cache/import-linter
+
+format: $(python_stamp)
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+
+hooks: $(python_stamp)
+	.venv/bin/pre-commit install
+
+clean:
+	@bash infra/setup/clean.sh

@@ -1,0 +1,1 @@
+"""What runs Grindstone: settings, command line, local services."""
