@@ -1,0 +1,159 @@
+"""Bytes to events and back: single JSON events, and packs (a MessagePack array of events).
+
+The fast path decodes a whole record in one call. Only when that fails is the record taken apart,
+so that one bad event in a pack costs that event and no other.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, cast
+
+import msgspec
+import numpy as np
+
+from schemas.errors import SchemaError, from_msgspec, refuse, shown
+from schemas.events import (
+    Decision,
+    EpisodeEnd,
+    Event,
+    Outcome,
+    Snapshot,
+    mask_bytes,
+    vector_bytes,
+)
+from schemas.limits import MAX_PACK_EVENTS, MAX_RECORD_BYTES
+from schemas.upcast import upcast
+
+_FORCE = msgspec.structs.force_setattr
+_json_event = msgspec.json.Decoder(Event)
+_pack_events = msgspec.msgpack.Decoder(list[Event])
+_pack_raw = msgspec.msgpack.Decoder(list[msgspec.Raw])
+_pack_any = msgspec.msgpack.Decoder()
+_json_any = msgspec.json.Decoder()
+_json_encode = msgspec.json.Encoder().encode
+_pack_encode = msgspec.msgpack.Encoder().encode
+_REMEDY = "send it in parts"
+
+
+class BadEvent(msgspec.Struct, frozen=True, gc=False):
+    """Bytes that are no event: the dead letter's content, before its position is known."""
+
+    reason: str
+    path: str
+    index: int
+    """Place in the pack; 0 for a single event."""
+    raw: bytes
+
+
+def encode_event(event: Event) -> bytes:
+    """Return one event as a JSON record."""
+    return _json_encode(event)
+
+
+def encode_pack(events: list[Event]) -> bytes:
+    """Return events of one partition as a MessagePack record.
+
+    Raises:
+        SchemaError: more events than a pack may hold.
+    """
+    if len(events) > MAX_PACK_EVENTS:
+        refuse("$", f"at most {MAX_PACK_EVENTS} events", str(len(events)), _REMEDY)
+    return _pack_encode(events)
+
+
+def decode_record(value: bytes | None) -> list[Event | BadEvent]:
+    """Return the events of a record in order; what is no event comes as `BadEvent`. Never raises.
+
+    A record that begins like a MessagePack array is a pack, everything else a JSON event. Vectors
+    and masks given as lists come back as bytes.
+    """
+    if not value:
+        return [BadEvent("$ must be an event; got an empty record", "$", 0, value or b"")]
+    if len(value) > MAX_RECORD_BYTES:
+        size = f"$ must be at most {MAX_RECORD_BYTES} bytes; got {len(value)} ({_REMEDY})"
+        return [BadEvent(size, "$", 0, value)]
+    packed = 0x90 <= value[0] <= 0x9F or value[0] in (0xDC, 0xDD)
+    try:
+        events = _pack_events.decode(value) if packed else [_json_event.decode(value)]
+        for event in events:
+            check_event(event)
+    except (msgspec.MsgspecError, SchemaError, RecursionError, ValueError):
+        return _decode_slowly(value, packed)
+    return cast("list[Event | BadEvent]", events)
+
+
+def _decode_slowly(value: bytes, packed: bool) -> list[Event | BadEvent]:
+    if not packed:
+        return [_decode_one(value, 0, packed)]
+    try:
+        parts = _pack_raw.decode(value)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        return [BadEvent(f"$ must be a MessagePack array; got {error}", "$", 0, value)]
+    return [_decode_one(bytes(part), i, packed) for i, part in enumerate(parts)]
+
+
+def _decode_one(raw: bytes, index: int, packed: bool) -> Event | BadEvent:
+    document: Any = None
+    try:
+        document = (_pack_any if packed else _json_any).decode(raw)
+        if not isinstance(document, dict):
+            refuse("$", "an object", shown(document))
+        event = msgspec.convert(upcast(document), Event, builtin_types=(bytes,) if packed else None)
+        check_event(event)
+    except SchemaError as error:
+        return BadEvent(str(error), error.path, index, raw)
+    except (msgspec.MsgspecError, RecursionError, ValueError) as error:
+        known = from_msgspec(error, document)
+        return BadEvent(str(known), known.path, index, raw)
+    return event
+
+
+def check_event(event: Event) -> None:
+    """Check what types cannot say (finite numbers, masks) and bring lists into byte form.
+
+    Raises:
+        SchemaError: a number is NaN or infinite, a vector is no float32, a mask no 0 and 1.
+    """
+    if isinstance(event, Decision):
+        _normalise(event, "observation")
+        if event.probabilities is not None:
+            _normalise(event, "probabilities")
+        if event.legal is not None:
+            _normalise_mask(event, "legal")
+    elif isinstance(event, Outcome):
+        if event.next_observation is not None:
+            _normalise(event, "next_observation")
+        if event.next_legal is not None:
+            _normalise_mask(event, "next_legal")
+    if isinstance(event, Decision | Outcome | Snapshot | EpisodeEnd) and event.facts:
+        for name, number in event.facts.items():
+            if not math.isfinite(number):
+                refuse(f"$.facts.{name}", "finite", repr(number))
+
+
+def _normalise(event: Decision | Outcome, name: str) -> None:
+    value = getattr(event, name)
+    if not isinstance(value, bytes):
+        value = vector_bytes(value)
+        _FORCE(event, name, value)
+    if len(value) % 4:
+        refuse(f"$.{name}", "float32 values of 4 bytes", f"{len(value)} bytes")
+    vector = np.frombuffer(value, "<f4")  # [D]
+    # A sum over float32 is NaN or infinite when a term is, and costs a third of isfinite().all();
+    # a finite vector whose sum overflows goes through the exact test.
+    if not math.isfinite(float(vector.sum())) and not np.isfinite(vector).all():
+        where = int(np.flatnonzero(~np.isfinite(vector))[0])
+        refuse(f"$.{name}[{where}]", "finite", repr(float(vector[where])))
+
+
+def _normalise_mask(event: Decision | Outcome, name: str) -> None:
+    value = getattr(event, name)
+    try:
+        mask = mask_bytes(value)
+    except ValueError:
+        refuse(f"$.{name}", "a list of 0 and 1", shown(value))
+    if mask.translate(None, b"\0\1"):
+        refuse(f"$.{name}", "bytes of 0 and 1", shown(value))
+    if mask is not value:
+        _FORCE(event, name, mask)

@@ -1,0 +1,214 @@
+"""What Grindstone writes: experience, watermarks, windows, dead letters and metrics."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from schemas.limits import MAX_RECORD_BYTES
+
+Status = Literal["observed", "default", "censored", "revised"]
+"""How an experience was settled: its outcome came; it did not and the domain's default stands; the
+episode went on but what followed was never said; or a later arrival replaced it."""
+
+
+class Origin(msgspec.Struct, frozen=True, order=True, array_like=True, gc=False):
+    """Where in `game-events` an output came from; rises strictly within a partition."""
+
+    partition: int
+    offset: int
+    index: int
+    """Counts the outputs of one source record."""
+
+
+class Experience(
+    msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_field="type", tag="experience.v1"
+):
+    """One decision by one NPC and what came of it. Key: ``actor_id``, partition as its events."""
+
+    decision_id: str
+    revision: int = 0
+    origin: Origin
+    game: str
+    world: str
+    episode: str
+    actor_id: str
+    archetype: str
+    domain: str
+    opponent_id: str | None = None
+    step: int
+    decision_time_ms: int
+    settled_time_ms: int
+    """The watermark at settlement: event time, not a process's clock."""
+    observation: bytes
+    """[D] float32, little-endian."""
+    legal: bytes | None = None
+    """[A] uint8; None means that all actions were legal."""
+    action: int
+    propensity: float
+    probabilities: bytes | None = None
+    """[A] float32."""
+    policy_version: str
+    explored: bool = False
+    next_observation: bytes | None = None
+    """[D] float32; None after a terminal step and where it was never said."""
+    next_legal: bytes | None = None
+    terminated: bool = False
+    truncated: bool = False
+    success: bool | None = None
+    facts: dict[str, float] | None = None
+    outcome_facts: dict[str, float] | None = None
+    immediate: float
+    """Reward at the outcome, in [-1, 1]."""
+    long_term: float
+    """Reward of the standing at decision time + horizon, in [-1, 1]; 0 where the horizon is 0."""
+    total: float
+    reward_version: str
+    status: Status
+
+
+class Watermark(
+    msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_field="type", tag="watermark.v1"
+):
+    """The fold's account of a partition when a tick came: event time and the ledger so far."""
+
+    origin: Origin
+    watermark_ms: int
+    n_decisions: int
+    """Distinct decisions accepted since the log's beginning."""
+    n_settled: int
+    n_open: int
+    n_dead: int
+    """Dead letters, whatever they were."""
+    n_repeated: int = 0
+    """Decisions and outcomes that came again and were dropped."""
+    n_late: int = 0
+    """Outcomes that came after their decision was settled."""
+    n_skewed: int = 0
+    """Events whose time ran ahead of the log's by more than the allowed lateness."""
+
+
+Row = Experience | Watermark
+
+_rows_decode = msgspec.msgpack.Decoder(list[Row]).decode
+_rows_encode = msgspec.msgpack.Encoder().encode
+
+
+def encode_rows(rows: list[Row]) -> bytes:
+    """Return rows of one partition as a record of `experiences` (a MessagePack array)."""
+    return _rows_encode(rows)
+
+
+def decode_rows(value: bytes) -> list[Row]:
+    """Return the rows of a record of `experiences`.
+
+    Raises:
+        msgspec.MsgspecError: the bytes are no rows: not data to skip but a broken log.
+    """
+    return _rows_decode(value)
+
+
+class WindowFile(msgspec.Struct, frozen=True, kw_only=True):
+    """A file of a window: path below the archive's root, size and digest of its bytes."""
+
+    path: str
+    n_bytes: int
+    sha256: str
+
+
+class WindowRule(msgspec.Struct, frozen=True, kw_only=True):
+    """When a window is sealed: after so many rows, or when event time has gone on so far."""
+
+    max_rows: int
+    max_span_ms: int
+
+
+class Window(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="window.v1"):
+    """A sealed window of experience. Key: ``game/archetype``; its content never changes."""
+
+    window_id: str
+    game: str
+    archetype: str
+    partition: int
+    n_rows: int
+    digest: str
+    """BLAKE2b-128 over the rows (`schemas.arrow.RowsDigest`), hex; independent of file format."""
+    files: list[WindowFile]
+    first_origin: Origin
+    last_origin: Origin
+    min_time_ms: int
+    max_time_ms: int
+    """Decision times of its rows."""
+    reward_versions: list[str]
+    policy_versions: dict[str, int]
+    """Rows by behaviour policy."""
+    rule: WindowRule
+
+
+class DeadLetter(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="dead_letter.v1"):
+    """Input that could not be taken. Key: source topic."""
+
+    topic: str
+    partition: int
+    offset: int
+    index: int
+    reason: str
+    path: str
+    time_ms: int
+    """Append time of the source record."""
+    raw: bytes
+    """The original bytes, at most `MAX_RAW_BYTES` of them."""
+    n_bytes: int
+    """Size of the original."""
+
+
+MAX_RAW_BYTES = MAX_RECORD_BYTES * 7 // 10
+"""A dead letter is a record itself; MessagePack keeps bytes as they are, with room for the rest."""
+
+_dead_encode = msgspec.msgpack.Encoder().encode
+_dead_decode = msgspec.msgpack.Decoder(DeadLetter).decode
+
+
+def encode_dead_letter(letter: DeadLetter) -> bytes:
+    """Return a dead letter as a record of `dead-letters` (MessagePack, for raw bytes)."""
+    return _dead_encode(letter)
+
+
+def decode_dead_letter(value: bytes) -> DeadLetter:
+    """Return the dead letter of a record."""
+    return _dead_decode(value)
+
+
+class Metric(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="metric.v1"):
+    """Numbers a process measured. Key: process."""
+
+    process: str
+    time_ms: int
+    values: dict[str, float]
+    labels: dict[str, str] = {}
+
+
+_json_encode = msgspec.json.Encoder(order="deterministic").encode
+_window_decode = msgspec.json.Decoder(Window).decode
+_metric_decode = msgspec.json.Decoder(Metric).decode
+
+
+def encode_window(window: Window) -> bytes:
+    """Return a window as a record of `replay-windows` (JSON, the same bytes each time)."""
+    return _json_encode(window)
+
+
+def decode_window(value: bytes) -> Window:
+    """Return the window of a record."""
+    return _window_decode(value)
+
+
+def encode_metric(metric: Metric) -> bytes:
+    """Return a metric as a record of `metrics` (JSON)."""
+    return _json_encode(metric)
+
+
+def decode_metric(value: bytes) -> Metric:
+    """Return the metric of a record."""
+    return _metric_decode(value)
