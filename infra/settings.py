@@ -1,0 +1,219 @@
+"""Settings of every process: one frozen struct from a TOML file and the environment.
+
+The environment wins over the file. A field's variable is its path in capitals behind
+`GRINDSTONE_`: `kafka.bootstrap_servers` is `GRINDSTONE_KAFKA_BOOTSTRAP_SERVERS`. Only this module
+reads the environment; everything else is handed what it needs.
+"""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+import msgspec
+from msgspec import Meta
+
+from schemas.errors import SchemaError, from_msgspec, shown
+from schemas.game import Game, load_game
+from schemas.kafka import KafkaSettings
+from schemas.topics import Topics
+
+PREFIX = "GRINDSTONE_"
+CONFIG_VARIABLE = "GRINDSTONE_CONFIG"
+GAMES_DIR = Path(__file__).resolve().parent.parent / "games"
+
+# These reach a process beside its settings.
+OTHER_VARIABLES = frozenset({"GRINDSTONE_CONFIG", "GRINDSTONE_PARENT_PID"})
+SETUP_VARIABLES = frozenset({"GRINDSTONE_HOME", "GRINDSTONE_PYTHON", "GRINDSTONE_KAFKA_PORT"})
+"""Read by the Makefile's scripts and by the local broker, not by a process."""
+
+Positive = Annotated[int, Meta(ge=1)]
+PositiveFloat = Annotated[float, Meta(gt=0)]
+TopicPrefix = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]*$", max_length=100)]
+
+
+class _Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of all parts: an unknown field is a misspelt one."""
+
+
+class Rates(_Part, frozen=True, kw_only=True):
+    """How fast things go."""
+
+    worlds: Positive = 32
+    """Matches that the game process plays at a time."""
+    decisions_per_s: PositiveFloat = 3_000.0
+    """The game holds itself to this, so that learning has the rest of the machine."""
+    exploration: Annotated[float, Meta(ge=0, le=1)] = 0.1
+    """Share of decisions that are drawn at random among the legal actions."""
+    metric_s: PositiveFloat = 1.0
+    """How often a process writes what it measured."""
+
+
+class Restarts(_Part, frozen=True, kw_only=True):
+    """When the supervisor gives a process up."""
+
+    max_deaths: Positive = 5
+    within_s: PositiveFloat = 30.0
+    backoff_s: PositiveFloat = 0.2
+    backoff_max_s: PositiveFloat = 5.0
+
+
+class Settings(_Part, frozen=True, kw_only=True):
+    """Everything a process needs to know."""
+
+    kafka: KafkaSettings = KafkaSettings()
+    topics_prefix: TopicPrefix = ""
+    partitions: Annotated[int, Meta(ge=1, le=1024)] = 4
+    data_dir: str = ".grindstone/data"
+    """Windows, models, checkpoints and state live below it."""
+    game: str = "battle"
+    """A game's name below `games/`, or the path of its description."""
+    seed: Annotated[int, Meta(ge=0, lt=2**31)] = 1
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    rates: Rates = Rates()
+    restarts: Restarts = Restarts()
+
+    @property
+    def topics(self) -> Topics:
+        """The names of the topics under the prefix."""
+        return Topics(self.topics_prefix)
+
+    @property
+    def windows_dir(self) -> Path:
+        """Parquet windows, the archive's root."""
+        return Path(self.data_dir) / "windows"
+
+    @property
+    def models_dir(self) -> Path:
+        """A folder per model version."""
+        return Path(self.data_dir) / "models"
+
+    @property
+    def checkpoints_dir(self) -> Path:
+        """What the learner resumes from."""
+        return Path(self.data_dir) / "checkpoints"
+
+    @property
+    def state_dir(self) -> Path:
+        """Offsets that processes keep in files of their own."""
+        return Path(self.data_dir) / "state"
+
+    @property
+    def run_dir(self) -> Path:
+        """Logs and the list of processes of `up`."""
+        return Path(self.data_dir) / "run"
+
+    @property
+    def game_path(self) -> Path:
+        """The file of the game's description."""
+        given = Path(self.game)
+        return given if given.suffix == ".toml" else GAMES_DIR / self.game / f"{self.game}.toml"
+
+    def load_game(self) -> Game:
+        """The game's description.
+
+        Raises:
+            SchemaError: there is no such game, or its description breaks a rule.
+        """
+        if not self.game_path.is_file():
+            known = ", ".join(sorted(p.stem for p in GAMES_DIR.glob("*/*.toml"))) or "none"
+            rule = f"a description's path or the name of a game ({known})"
+            raise SchemaError("$.game", rule, shown(self.game))
+        return load_game(self.game_path)
+
+
+def load(
+    config: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> Settings:
+    """Settings from a TOML file, the environment over it, and `overrides` (paths) over both.
+
+    Raises:
+        SchemaError: a value breaks a rule, a name is unknown, or the file cannot be read.
+    """
+    environ = os.environ if environ is None else environ
+    config = config or (Path(environ[CONFIG_VARIABLE]) if environ.get(CONFIG_VARIABLE) else None)
+    document = _read(config) if config else {}
+    variables = _variables()
+    for name, value in environ.items():
+        if not name.startswith(PREFIX) or name in OTHER_VARIABLES | SETUP_VARIABLES:
+            continue
+        if name not in variables:
+            raise SchemaError(name, "a known setting", "an unknown one", "check the spelling")
+        _put(document, variables[name], value)
+    for path, value in (overrides or {}).items():
+        if value is not None:
+            _put(document, tuple(path.split(".")), value)
+    return _convert(document)
+
+
+def to_environ(settings: Settings) -> dict[str, str]:
+    """The settings as variables, for a child process; `load` reads the same back."""
+    document = msgspec.to_builtins(settings)
+    found = {}
+    for name, path in _variables().items():
+        value: Any = document
+        for step in path:
+            value = value[step]
+        if value is not None:
+            found[name] = str(value).lower() if isinstance(value, bool) else str(value)
+    return found
+
+
+def show(settings: Settings) -> dict[str, Any]:
+    """The settings as plain values with every password hidden."""
+    document: dict[str, Any] = msgspec.to_builtins(settings)
+    for name, value in document["kafka"].items():
+        if "password" in name and value:
+            document["kafka"][name] = "***"
+    return document
+
+
+def _read(config: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(config.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SchemaError("--config", "a file that can be read", str(error)) from error
+    except tomllib.TOMLDecodeError as error:
+        raise SchemaError("$", "a TOML document", str(error), f"in {config}") from error
+
+
+def _convert(document: dict[str, Any]) -> Settings:
+    try:
+        return msgspec.convert(document, Settings, strict=False)
+    except msgspec.ValidationError as error:
+        known = from_msgspec(error, document)
+        got = "***" if "password" in known.path else known.got
+        variable = PREFIX + known.path.removeprefix("$.").replace(".", "_").upper()
+        raise SchemaError(known.path, known.rule, got, f"set {variable}") from error
+
+
+def _put(document: dict[str, Any], path: tuple[str, ...], value: object) -> None:
+    for step in path[:-1]:
+        document = document.setdefault(step, {})
+    document[path[-1]] = value
+
+
+def _variables() -> dict[str, tuple[str, ...]]:
+    """Variable name -> path of its field, for every field of `Settings`."""
+    return {PREFIX + "_".join(path).upper(): path for path in _paths(Settings)}
+
+
+def _paths(struct: type[msgspec.Struct], above: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    hints = get_type_hints(struct)
+    found = []
+    for name in struct.__struct_fields__:
+        part = _struct_in(hints[name])
+        found += _paths(part, (*above, name)) if part else [(*above, name)]
+    return found
+
+
+def _struct_in(hint: Any) -> type[msgspec.Struct] | None:
+    for option in (hint, *get_args(hint)):
+        if isinstance(option, type) and get_origin(option) is None:
+            if issubclass(option, msgspec.Struct):
+                return option
+    return None
