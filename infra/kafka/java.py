@@ -1,0 +1,172 @@
+"""A Kafka broker as a Java process of this machine, from the jars that the set-up fetched."""
+
+from __future__ import annotations
+
+import base64
+import os
+import shutil
+import signal
+import subprocess
+import uuid
+from pathlib import Path
+from typing import NoReturn
+
+import msgspec
+
+from infra.kafka.errors import BrokerError
+from infra.kafka.process import ProcessName
+
+HERE = Path(__file__).parent
+CHECKOUT = HERE.parents[1]
+JARS = CHECKOUT / ".grindstone" / "kafka" / "lib"
+
+STOP_S = 20.0
+"""A clean stop writes its snapshots first: 1 s as a rule, more on a loaded machine."""
+
+
+class JavaRunner:
+    """One broker process on one folder, which another program may have started."""
+
+    def __init__(self, folder: Path, heap_mb: int = 384) -> None:
+        self.folder = folder
+        self.log = folder / "broker.log"
+        self._heap_mb = heap_mb
+        self._child: subprocess.Popen[bytes] | None = None
+        self._name_file = folder / "process.json"
+
+    def launch(self, port: int, controller_port: int) -> None:
+        """Starts the broker on the folder's data, which it makes when there is none.
+
+        Raises:
+            BrokerError: There is no Java, there are no jars, or the folder could not be formatted.
+        """
+        self._fetch_jars()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        properties = self._write_properties(port, controller_port)
+        if not (self.folder / "data" / "meta.properties").exists():
+            self._format(properties)
+        with self.log.open("ab") as log:
+            self._child = subprocess.Popen(
+                [*self._java(), "kafka.Kafka", str(properties)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                # Ctrl-C is for whoever started us; the broker is stopped last, on purpose
+                start_new_session=True,
+            )
+        name = ProcessName.of(self._child.pid)
+        if name is not None:
+            self._name_file.write_bytes(msgspec.json.encode(name))
+
+    def process(self) -> ProcessName | None:
+        """Names the broker's process; None when it does not run."""
+        if self._child is not None:
+            self._child.poll()
+        try:
+            name = msgspec.json.decode(self._name_file.read_bytes(), type=ProcessName)
+        except (FileNotFoundError, msgspec.DecodeError):
+            return None
+        return name if name.alive() else None
+
+    def alive(self) -> bool:
+        """Whether the broker's process runs; it may not serve yet."""
+        return self.process() is not None
+
+    def stop(self) -> None:
+        """Ends the process cleanly, or by force when it does not end in time."""
+        name = self.process()
+        if name is not None and not name.send(signal.SIGTERM, STOP_S):
+            self.kill()
+        self._reap()
+
+    def kill(self) -> None:
+        """Ends the process as a crash would."""
+        name = self.process()
+        if name is not None and not name.send(signal.SIGKILL, STOP_S):
+            message = f"the broker (process {name.pid}) did not end within {STOP_S:.0f} s"
+            raise BrokerError(message)
+        self._reap()
+
+    def wipe(self) -> None:
+        """Removes all data; the process must be gone."""
+        if self.folder.exists():
+            shutil.rmtree(self.folder)
+
+    def log_tail(self, lines: int = 12) -> str:
+        """Returns the last lines that the broker wrote."""
+        try:
+            return "\n".join(self.log.read_text("utf-8", errors="replace").splitlines()[-lines:])
+        except FileNotFoundError:
+            return ""
+
+    def _reap(self) -> None:
+        if self._child is not None:
+            self._child.wait()
+            self._child = None
+
+    def _java(self) -> list[str]:
+        return [
+            "java",
+            "-Xms128m",
+            f"-Xmx{self._heap_mb}m",
+            "-Xss512k",
+            "-XX:+UseSerialGC",
+            "-XX:MaxDirectMemorySize=96m",
+            "-XX:MaxMetaspaceSize=160m",
+            "-XX:ReservedCodeCacheSize=96m",
+            "-XX:+ExitOnOutOfMemoryError",
+            "-Djava.awt.headless=true",
+            f"-Dlog4j2.configurationFile={(HERE / 'log4j2.properties').as_uri()}",
+            "-cp",
+            f"{JARS}/*",
+        ]
+
+    def _write_properties(self, port: int, controller_port: int) -> Path:
+        text = (HERE / "server.properties").read_text("utf-8")
+        for word, value in {
+            "@PORT@": str(port),
+            "@CONTROLLER_PORT@": str(controller_port),
+            "@DATA@": str(self.folder / "data"),
+        }.items():
+            text = text.replace(word, value)
+        path = self.folder / "server.properties"
+        path.write_text(text, "utf-8")
+        return path
+
+    def _format(self, properties: Path) -> None:
+        # what a format that was cut short left behind
+        shutil.rmtree(self.folder / "data", ignore_errors=True)
+        # Kafka's own form of an id; the x keeps it from looking like an option
+        cluster = "x" + base64.urlsafe_b64encode(uuid.uuid4().bytes).decode()[1:22]
+        done = subprocess.run(
+            # this JVM lives a second: compiling well is not worth its while
+            [*self._java()[:1], "-XX:TieredStopAtLevel=1", *self._java()[1:]]
+            + ["kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "-c", properties],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            self.log.write_text(done.stdout + done.stderr, "utf-8")
+            self._fail("the broker's folder could not be made ready")
+
+    def _fetch_jars(self) -> None:
+        if shutil.which("java") is not None and any(JARS.glob("kafka_*.jar")):
+            return
+        # Docker answered at set-up and does no longer, or nothing was set up yet
+        stamp = JARS.parent / "ready-late"
+        done = subprocess.run(
+            ["bash", "infra/setup/kafka.sh", str(stamp)],
+            cwd=CHECKOUT,
+            env={**os.environ, "GRINDSTONE_BROKER": "java"},
+            stdin=subprocess.DEVNULL,
+            check=False,
+        )
+        if done.returncode:
+            message = "Kafka's jars must be in the checkout; got none: run `make setup`"
+            raise BrokerError(message)
+
+    def _fail(self, what: str) -> NoReturn:
+        message = f"{what}; the last lines of {self.log}:\n{self.log_tail()}"
+        raise BrokerError(message)

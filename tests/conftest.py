@@ -1,0 +1,47 @@
+"""Fixtures for every test: a real broker for the session, and topic names of the test's own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from infra.kafka.broker import LocalBroker
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def scratch() -> Iterator[Path]:
+    """A folder of this test run inside the checkout, removed at its end."""
+    parent = ROOT / ".grindstone"
+    parent.mkdir(exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix="test-", dir=parent))
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def broker(scratch: Path) -> Iterator[str]:
+    """The address of a real broker: GRINDSTONE_TEST_BOOTSTRAP, or one that lives for this run."""
+    given = os.environ.get("GRINDSTONE_TEST_BOOTSTRAP")
+    if given:
+        yield given
+        return
+    own = LocalBroker(scratch / "broker")
+    try:
+        yield own.start()
+    finally:
+        own.wipe()
+
+
+@pytest.fixture
+def topics_prefix(request: pytest.FixtureRequest) -> str:
+    """A prefix for topics, groups and transactional ids that no other test has."""
+    name = "".join(letter if letter.isalnum() else "-" for letter in request.node.name)
+    return f"t-{name[:40]}-{uuid.uuid4().hex[:8]}-"
