@@ -1,0 +1,1 @@
+"""Connectors to games, scripted opponents and the matches that judge a policy."""
