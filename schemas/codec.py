@@ -69,11 +69,11 @@ def decode_record(value: bytes | None) -> list[Event | BadEvent]:
     and masks given as lists come back as bytes.
     """
     if not value:
-        return [BadEvent("$ must be an event; got an empty record", "$", 0, value or b"")]
+        return [BadEvent("$ must be an event; got an empty record", "$", 0, b"")]
     if len(value) > MAX_RECORD_BYTES:
         size = f"$ must be at most {MAX_RECORD_BYTES} bytes; got {len(value)} ({_REMEDY})"
         return [BadEvent(size, "$", 0, value)]
-    packed = 0x90 <= value[0] <= 0x9F or value[0] in (0xDC, 0xDD)
+    packed = _is_pack(value)
     try:
         events = _pack_events.decode(value) if packed else [_json_event.decode(value)]
         for event in events:
@@ -81,6 +81,15 @@ def decode_record(value: bytes | None) -> list[Event | BadEvent]:
     except (msgspec.MsgspecError, SchemaError, RecursionError, ValueError):
         return _decode_slowly(value, packed)
     return cast("list[Event | BadEvent]", events)
+
+
+def raw_event(value: bytes, index: int) -> bytes:
+    """Return the bytes of one event of a record that decodes; a single event is the record."""
+    return bytes(_pack_raw.decode(value)[index]) if _is_pack(value) else value
+
+
+def _is_pack(value: bytes) -> bool:
+    return 0x90 <= value[0] <= 0x9F or value[0] in (0xDC, 0xDD)
 
 
 def _decode_slowly(value: bytes, packed: bool) -> list[Event | BadEvent]:
@@ -106,7 +115,7 @@ def _decode_one(raw: bytes, index: int, packed: bool) -> Event | BadEvent:
     except (msgspec.MsgspecError, RecursionError, ValueError) as error:
         known = from_msgspec(error, document)
         return BadEvent(str(known), known.path, index, raw)
-    return event
+    return cast("Event", event)
 
 
 def check_event(event: Event) -> None:
