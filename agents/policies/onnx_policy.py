@@ -68,7 +68,8 @@ class OnnxPolicy:
         inputs = {_OBSERVATION: observations, _LEGAL: legal}
         q: NDArray[np.float32] = self._session.run([_VALUES], inputs)[0]
         if np.isnan(q).any():
-            raise self._refusal("a network of finite values", "NaN")
+            rule = "a network of finite values"
+            raise self._refusal(rule, "NaN")
         return q
 
     def distribution(
@@ -96,10 +97,12 @@ class OnnxPolicy:
             raise self._refusal(rule, f"{sorted(inputs)} to {sorted(outputs)}")
         types = (inputs[_OBSERVATION].type, inputs[_LEGAL].type, outputs[_VALUES].type)
         if types != ("tensor(float)", "tensor(bool)", "tensor(float)"):
-            raise self._refusal("of types float, bool and float", types)
+            rule = "a graph of types float, bool and float"
+            raise self._refusal(rule, types)
         shapes = (inputs[_OBSERVATION].shape, inputs[_LEGAL].shape)
         if any(len(s) != 2 or isinstance(s[0], int) or not isinstance(s[1], int) for s in shapes):
-            raise self._refusal("of shapes [batch, D] and [batch, A]", shapes)
+            rule = "a graph of shapes [batch, D] and [batch, A]"
+            raise self._refusal(rule, shapes)
         return int(shapes[0][1]), int(shapes[1][1])
 
     def _refusal(self, rule: str, got: object) -> PolicyError:
