@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from typing import Any, Literal
+from typing import Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -46,12 +46,13 @@ def store_window(
     after an upgrade cannot change a file that was announced.
 
     Raises:
-        ArchiveError: a row's vector has another length than the game's description says.
+        ArchiveError: a row's vector has another length than the game's description says, or other
+            rows lie under the window's name.
     """
     digest = rows_digest(sealed.rows)
     path = window_path(sealed.window_id)
     data = store.get(path)
-    if data is None or not _holds(data, digest):
+    if data is None or not _is_kept(data, path, digest):
         data = parquet_bytes(sealed, game, digest, compression)
         store.put(path, data)
     file = WindowFile(path=path, n_bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
@@ -127,13 +128,23 @@ def read_rows(data: bytes, path: str) -> list[Experience]:
     return table_to_rows(read_table(data, path))
 
 
-def _holds(data: bytes, digest: str) -> bool:
-    """Whether a file's bytes hold the rows of that digest."""
+def _is_kept(data: bytes, path: str, digest: str) -> bool:
+    """Whether a file that is there already holds the rows of that digest, undamaged.
+
+    Raises:
+        ArchiveError: it holds others.
+    """
     try:
-        table = pq.read_table(pa.BufferReader(data), use_threads=False)
-    except (pa.ArrowException, OSError):
+        table = read_table(data, path)
+        found = rows_digest(table_to_rows(table))
+    except (ArchiveError, pa.ArrowException, ValueError, KeyError, TypeError):
         return False
-    notes: dict[bytes, Any] = table.schema.metadata or {}
-    return (
-        notes.get(b"rows_digest") == digest.encode() and rows_digest(table_to_rows(table)) == digest
+    if found == digest:
+        return True
+    if (table.schema.metadata or {}).get(b"rows_digest") != found.encode():
+        return False
+    msg = (
+        f"{path} must hold the rows of digest {digest}; it holds {found}: the archive is of "
+        f"another log or other window rules (give a new archive_url)"
     )
+    raise ArchiveError(msg)
