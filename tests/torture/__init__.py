@@ -1,0 +1,1 @@
+"""Breaks engine workers under load and proves that nothing is lost, doubled or miscounted."""
