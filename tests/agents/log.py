@@ -109,10 +109,10 @@ class Run:
     def restart(self) -> None:
         self.fold = RewardsFold(0, self.table, {self.game.name: self.game}, TOPICS)
 
-    def record(self, value: bytes | Event | list[Event], append_ms: int | None = None) -> Record:
-        if isinstance(value, list):
+    def record(self, value: bytes | Event | Sequence[Event], append_ms: int | None = None) -> Record:
+        if isinstance(value, Sequence) and not isinstance(value, bytes):
             append_ms = max(e.event_time_ms for e in value) if append_ms is None else append_ms
-            value = encode_pack(value)
+            value = encode_pack(list(value))
         elif not isinstance(value, bytes):
             append_ms = value.event_time_ms if append_ms is None else append_ms
             value = encode_event(value)
@@ -133,7 +133,7 @@ class Run:
             else:
                 self.table[key] = value
 
-    def take(self, *values: bytes | Event | list[Event]) -> list[Experience]:
+    def take(self, *values: bytes | Event | Sequence[Event]) -> list[Experience]:
         before = len(self.experiences)
         self.feed([self.record(v) for v in values])
         return self.experiences[before:]

@@ -81,7 +81,7 @@ def test_fold_takes_a_standing_that_came_out_of_order_in_its_place() -> None:
 
 def test_fold_drops_repeats_and_counts_them() -> None:
     run = Run(duel())
-    first = [decision(0, 1000), outcome(0, 1010), decision(1, 1050)]
+    first: list[Event] = [decision(0, 1000), outcome(0, 1010), decision(1, 1050)]
     run.take(*first, *first, tick(1060))
     assert len(run.experiences) == 1
     assert (run.ledger.n_repeated, run.ledger.n_decisions, run.ledger.n_open) == (3, 2, 1)

@@ -1,0 +1,50 @@
+"""The rewards process: the fold of `game-events` on the engine, under a Faust agent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import msgspec
+
+from agents.rewards.fold import RewardsFold
+from schemas.game import Game
+from schemas.kafka import KafkaSettings
+from schemas.topics import Topics
+from streams.engine.records import Table
+from streams.engine.settings import EngineSettings
+from streams.engine.stats import EngineStats
+from streams.faust_app import run_fold_worker
+
+APP = "rewards"
+
+
+class MakeRewardsFold(msgspec.Struct, frozen=True):
+    """Makes the fold of a partition; can be pickled, so that a check can fold in processes."""
+
+    games: Mapping[str, Game]
+    topics: Topics
+
+    def __call__(self, partition: int, table: Table) -> RewardsFold:
+        """Return the fold of a partition on its recovered table."""
+        return RewardsFold(partition, table, self.games, self.topics)
+
+
+def rewards_settings(topics: Topics) -> EngineSettings:
+    """Return the engine's settings for the rewards fold."""
+    return EngineSettings(
+        app=f"{topics.prefix}{APP}",
+        source=topics.game_events,
+        changelog=topics.changelog(APP),
+        outputs=(topics.experiences, topics.dead_letters),
+    )
+
+
+def run_rewards(
+    games: Mapping[str, Game],
+    kafka: KafkaSettings,
+    topics: Topics,
+    on_stats: Callable[[EngineStats], None] | None = None,
+) -> None:
+    """Run the rewards worker until it is told to stop."""
+    make = MakeRewardsFold(games, topics)
+    run_fold_worker(APP, rewards_settings(topics), kafka, make, on_stats)
