@@ -32,6 +32,16 @@ def match_seeds(purpose: Purpose, model: str, version: str, n: int) -> list[int]
     return list(seeds)
 
 
+def match_seed(purpose: Purpose, *names: object) -> int:
+    """Returns the seed that belongs to the names, within the purpose's numbers."""
+    return _PURPOSES.index(purpose) * _SPAN + _draw(purpose, *names) % _SPAN
+
+
+def share(*names: object) -> float:
+    """Returns the number in [0, 1) that belongs to the names."""
+    return (_draw(*names) >> 11) * 2.0**-53
+
+
 def stream_keys(seed: int) -> NDArray[np.uint64]:
     """u64[12]: the random streams of red's and then blue's agents in a match with this seed."""
     digest = hashlib.blake2b(f"streams/{seed}".encode(), digest_size=8).digest()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import Annotated, Final, NoReturn
 
 import msgspec
 from msgspec import Meta
@@ -52,16 +52,20 @@ def battle_settings(game: Game) -> BattleSettings:
     shares = settings.opponent_random + settings.opponent_earlier
     if shares > 1:
         rule = "at most 1 together with opponent_random"
-        raise SchemaError("$.settings.opponent_earlier", rule, shown(settings.opponent_earlier))
+        _refuse("$.settings.opponent_earlier", rule, settings.opponent_earlier)
     shape, names = [VIEW, VIEW, CHANNELS], list(ACTION_NAMES)
     if game.observation.shape != shape:
-        raise SchemaError("$.observation.shape", shown(shape), shown(game.observation.shape))
+        _refuse("$.observation.shape", shape, game.observation.shape)
     if game.actions.names != names:
-        raise SchemaError("$.actions.names", shown(names), shown(game.actions.names))
+        _refuse("$.actions.names", names, game.actions.names)
     for path, name, known in (
         ("$.archetypes", ARCHETYPE, list(game.archetypes)),
         ("$.domains", DOMAIN, list(game.domains)),
     ):
         if name not in known:
-            raise SchemaError(path, f"a table with {name}", shown(known))
+            _refuse(path, f"a table with {name}", known)
     return settings
+
+
+def _refuse(path: str, rule: object, got: object) -> NoReturn:
+    raise SchemaError(path, rule if isinstance(rule, str) else shown(rule), shown(got))

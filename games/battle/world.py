@@ -179,9 +179,9 @@ class BattleWorld:
         side = self._teams[team]
         return side.positions[: side.n]
 
-    def step(self, red: NDArray[np.integer[Any]], blue: NDArray[np.integer[Any]]) -> tuple[
-        Acted, Acted
-    ]:
+    def step(
+        self, red: NDArray[np.integer[Any]], blue: NDArray[np.integer[Any]]
+    ) -> tuple[Acted, Acted]:
         """Carries out one action for every standing agent, in the order of `slots`.
 
         Raises ValueError when the match is over, for a wrong number of actions and for an
