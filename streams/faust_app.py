@@ -17,6 +17,7 @@ from schemas.kafka import KafkaSettings
 from streams.engine.engine import PartitionEngine
 from streams.engine.fatal import die
 from streams.engine.records import Batch, FoldFactory
+from streams.engine.serve import stop_signals
 from streams.engine.settings import EngineSettings
 from streams.engine.stats import EngineStats
 
@@ -44,11 +45,8 @@ class _Worker(faust.Worker):
     def _setproctitle(self, info: str, *, ident: str = "") -> None:
         """Leave the process its command line, by which people find it."""
 
-    def _install_signal_handlers_unix(self) -> None:
-        import signal
-
-        self.loop.add_signal_handler(signal.SIGINT, self._on_sigint)
-        self.loop.add_signal_handler(signal.SIGTERM, self._on_sigterm)
+    def install_signal_handlers(self) -> None:
+        """`run_worker` has its own, which wait until the stop is complete."""
 
 
 def build_app(
@@ -108,18 +106,18 @@ def _service(app: FoldApp) -> type[faust.Service]:
 
 async def run_worker(app: FoldApp) -> None:
     """Run a Faust worker for the app until SIGTERM or SIGINT, then stop it cleanly."""
+    loop = asyncio.get_running_loop()
     worker = _Worker(
-        app,
-        loop=asyncio.get_running_loop(),
-        override_logging=False,
-        redirect_stdouts=False,
-        quiet=True,
+        app, loop=loop, override_logging=False, redirect_stdouts=False, quiet=True, daemon=True
     )
     worker.spinner = None
-    try:
-        await worker.start()
-    finally:
+    with stop_signals() as stop:
+        running = loop.create_task(worker.start())
+        asked = loop.create_task(stop.wait())
+        await asyncio.wait((running, asked), return_when=asyncio.FIRST_COMPLETED)
+        asked.cancel()
         await worker.stop()
+        await running
 
 
 def run_fold_worker(

@@ -15,7 +15,7 @@ from streams.engine.commit import Committer
 from streams.engine.feed import Feed
 from streams.engine.part import Part
 from streams.engine.records import FoldFactory
-from streams.engine.settings import EngineSettings
+from streams.engine.settings import EngineError, EngineSettings
 from streams.engine.table import Recovery
 from streams.engine.tasks import Tasks, all_of, cancel
 
@@ -126,6 +126,7 @@ class Owner(ConsumerRebalanceListener):  # type: ignore[misc]
             await part.committer.start()
             recovery = Recovery(self._kafka, self._settings, part.partition)
             part.table = await recovery.run()
+        await self._check_source(part)
         part.committed = part.table.last
         part.recovered_records = recovery.records
         part.fold = self._make_fold(part.partition, part.table.view)
@@ -139,6 +140,22 @@ class Owner(ConsumerRebalanceListener):  # type: ignore[misc]
             part.table.last + 1,
         )
         self._go(part)
+
+    async def _check_source(self, part: Part) -> None:
+        """Refuse a source that is not the one that the states were folded from.
+
+        Raises:
+            EngineError: it ends before the offset that the states include.
+        """
+        last = part.table.last
+        end = (await self._consumer.end_offsets([part.tp]))[part.tp]
+        if end <= last:
+            msg = (
+                f"{part.tp.topic}[{part.partition}] must reach beyond offset {last}, which the "
+                f"states in {self._settings.changelog} include; got {end} as its end (was the "
+                "topic made anew? then delete the changelog too)"
+            )
+            raise EngineError(msg)
 
     def _go(self, part: Part) -> None:
         if part.live and part.partition in self._held and not self._tasks.stopping:

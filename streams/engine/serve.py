@@ -4,8 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from streams.engine.engine import PartitionEngine
+
+_STOP = (signal.SIGTERM, signal.SIGINT)
+
+
+@contextmanager
+def stop_signals() -> Iterator[asyncio.Event]:
+    """An event that SIGTERM and SIGINT set. Needs a running loop in the main thread."""
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in _STOP:
+        loop.add_signal_handler(number, stop.set)
+    try:
+        yield stop
+    finally:
+        for number in _STOP:
+            loop.remove_signal_handler(number)
 
 
 async def serve(engine: PartitionEngine) -> None:
@@ -15,17 +33,11 @@ async def serve(engine: PartitionEngine) -> None:
         KafkaError: no broker answers or lets us in.
     """
     loop = asyncio.get_running_loop()
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    try:
+    with stop_signals() as stop:
         await engine.start()
         pump = loop.create_task(engine.pump())
-        stopped = loop.create_task(stop.wait())
-        await asyncio.wait((pump, stopped), return_when=asyncio.FIRST_COMPLETED)
-        stopped.cancel()
+        asked = loop.create_task(stop.wait())
+        await asyncio.wait((pump, asked), return_when=asyncio.FIRST_COMPLETED)
+        asked.cancel()
         await engine.stop()
         await pump
-    finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(number)

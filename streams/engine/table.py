@@ -73,7 +73,6 @@ class Recovery:
         self._kafka = kafka
         self._settings = settings
         self._tp = TopicPartition(settings.changelog, partition)
-        self._source = TopicPartition(settings.source, partition)
         self.records = 0
         self.seconds = 0.0
 
@@ -81,8 +80,7 @@ class Recovery:
         """Return the table; the caller has fenced the previous owner before.
 
         Raises:
-            EngineError: the changelog has not this partition or holds what we did not write, or
-                the source topic ends before the offset that the states include.
+            EngineError: the changelog holds what no engine wrote.
         """
         consumer = AIOKafkaConsumer(
             **self._kafka.client(),
@@ -97,7 +95,6 @@ class Recovery:
         await consumer.start()
         try:
             table = await self._read(consumer)
-            await self._check_source(consumer, table.last)
         finally:
             await consumer.stop()
         self.seconds = time.monotonic() - started
@@ -115,13 +112,3 @@ class Recovery:
                 self.records += 1
             await asyncio.sleep(0)
         return table
-
-    async def _check_source(self, consumer: Any, last: int) -> None:
-        end = (await consumer.end_offsets([self._source]))[self._source]
-        if end <= last:
-            msg = (
-                f"{self._source.topic}[{self._source.partition}] must reach beyond offset {last}, "
-                f"which the states of {self._tp.topic} include; got end {end} (was the topic made "
-                "anew? then delete the changelog too)"
-            )
-            raise EngineError(msg)
