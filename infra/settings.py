@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 import msgspec
 from msgspec import Meta
 
-from schemas.errors import SchemaError, from_msgspec, shown
+from schemas.errors import SchemaError, from_msgspec, refuse, shown
 from schemas.game import Game, load_game
 from schemas.kafka import KafkaSettings
 from schemas.topics import Topics
@@ -25,8 +25,10 @@ GAMES_DIR = Path(__file__).resolve().parent.parent / "games"
 
 # These reach a process beside its settings.
 OTHER_VARIABLES = frozenset({"GRINDSTONE_CONFIG", "GRINDSTONE_PARENT_PID"})
-SETUP_VARIABLES = frozenset({"GRINDSTONE_HOME", "GRINDSTONE_PYTHON", "GRINDSTONE_KAFKA_PORT"})
-"""Read by the Makefile's scripts and by the local broker, not by a process."""
+SETUP_VARIABLES = frozenset(
+    "GRINDSTONE_" + name for name in ("BROKER", "HOME", "KAFKA_PORT", "PYTHON", "TORCH_INDEX")
+)
+"""Read by the set-up's scripts and by the local broker, not by a process."""
 
 Positive = Annotated[int, Meta(ge=1)]
 PositiveFloat = Annotated[float, Meta(gt=0)]
@@ -38,16 +40,14 @@ class _Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class Rates(_Part, frozen=True, kw_only=True):
-    """How fast things go."""
+    """How fast the game goes; None leaves it as the game's description says."""
 
-    worlds: Positive = 32
+    worlds: Positive | None = None
     """Matches that the game process plays at a time."""
-    decisions_per_s: PositiveFloat = 3_000.0
+    decisions_per_second: PositiveFloat | None = None
     """The game holds itself to this, so that learning has the rest of the machine."""
-    exploration: Annotated[float, Meta(ge=0, le=1)] = 0.1
+    epsilon: Annotated[float, Meta(ge=0, le=1)] | None = None
     """Share of decisions that are drawn at random among the legal actions."""
-    metric_s: PositiveFloat = 1.0
-    """How often a process writes what it measured."""
 
 
 class Restarts(_Part, frozen=True, kw_only=True):
@@ -120,8 +120,11 @@ class Settings(_Part, frozen=True, kw_only=True):
         if not self.game_path.is_file():
             known = ", ".join(sorted(p.stem for p in GAMES_DIR.glob("*/*.toml"))) or "none"
             rule = f"a description's path or the name of a game ({known})"
-            raise SchemaError("$.game", rule, shown(self.game))
-        return load_game(self.game_path)
+            refuse("$.game", rule, shown(self.game))
+        game = load_game(self.game_path)
+        rates = msgspec.structs.asdict(self.rates)
+        given = {name: value for name, value in rates.items() if value is not None}
+        return msgspec.structs.replace(game, settings={**game.settings, **given})
 
 
 def load(
@@ -176,15 +179,20 @@ def _read(config: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(config.read_text(encoding="utf-8"))
     except OSError as error:
-        raise SchemaError("--config", "a file that can be read", str(error)) from error
+        refuse("--config", "a file that can be read", str(error))
     except tomllib.TOMLDecodeError as error:
-        raise SchemaError("$", "a TOML document", str(error), f"in {config}") from error
+        refuse("$", "a TOML document", str(error), f"in {config}")
 
 
 def _convert(document: dict[str, Any]) -> Settings:
+    for name in document.get("kafka", {}):
+        if name not in KafkaSettings.__struct_fields__:
+            refuse(f"$.kafka.{name}", "a known field", "an unknown one")
     try:
         return msgspec.convert(document, Settings, strict=False)
     except msgspec.ValidationError as error:
+        if isinstance(error.__cause__, SchemaError):  # a struct's own check, wrapped by msgspec
+            raise error.__cause__ from None
         known = from_msgspec(error, document)
         got = "***" if "password" in known.path else known.got
         variable = PREFIX + known.path.removeprefix("$.").replace(".", "_").upper()

@@ -5,31 +5,20 @@ from bisect import bisect_right
 
 import msgspec
 
-from schemas.model_events import Champion, Evaluation, ModelEvent, Registered, Rejected
+from schemas.model_events import (
+    Champion,
+    Evaluation,
+    MatchUp,
+    ModelEvent,
+    Registered,
+    Rejected,
+)
 from schemas.records import Experience, Metric, Watermark, Window
 
-Z95 = 1.959963984540054
-"""Normal quantile of a two-sided 95 % interval."""
 MAX_LATENCIES = 20_000
 RATE_SPAN_S = 15.0
 
 SCRIPTED = "scripted"
-
-
-def wilson(wins: int, n: int, z: float = Z95) -> tuple[float, float]:
-    """The Wilson score interval of a share of `n` matches (Wilson, JASA 1927, eq. 3).
-
-    Returns (0, 1) when nothing was played.
-    """
-    if n == 0:
-        return 0.0, 1.0
-    share, z2 = wins / n, z * z
-    middle = share + z2 / (2 * n)
-    half = z * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n))
-    return (
-        max(0.0, (middle - half) / (1 + z2 / n)),
-        min(1.0, (middle + half) / (1 + z2 / n)),
-    )
 
 
 class Version(msgspec.Struct, kw_only=True):
@@ -50,6 +39,15 @@ class Version(msgspec.Struct, kw_only=True):
     def win_rate(self) -> float | None:
         """Share of matches won against the scripted pack; None before the first one."""
         return self.wins / self.matches if self.matches else None
+
+
+def record_of(event: Evaluation) -> MatchUp | None:
+    """The candidate's matches against the scripted pack, of the last stage that it played.
+
+    The first stage chooses who is confirmed, so it flatters those it chose.
+    """
+    own = [m for m in event.matches if (m.subject, m.opponent) == (event.version, SCRIPTED)]
+    return own[-1] if own else None
 
 
 class Rate:
@@ -113,10 +111,9 @@ class Facts:
         if known is None:
             return
         if isinstance(event, Evaluation):
-            played = [m for m in event.matches if m.opponent == SCRIPTED]
-            own = [m for m in played if m.subject == event.version]
-            known.wins = sum(m.wins for m in own)
-            known.matches = sum(m.n for m in own)
+            record = record_of(event)
+            if record is not None:
+                known.wins, known.matches = record.wins, record.n
             if known.fate == "registered":
                 known.fate = "unplayable" if event.error else "evaluated"
         elif isinstance(event, Champion):

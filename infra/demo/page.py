@@ -7,7 +7,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from infra.demo.facts import Facts, Version, wilson
+from infra.demo.facts import Facts, Version
+from schemas.evidence import wilson
 
 BAR_WIDTH = 28
 VERSIONS_SHOWN = 9
@@ -69,7 +70,9 @@ def _head(facts: Facts, seconds_planned: float) -> RenderableType:
     title = Text.assemble(("GRINDSTONE ", "bold"), (facts.phase, "italic"))
     bar = ProgressBar(total=seconds_planned, completed=min(facts.seconds, seconds_planned))
     head.add_row(
-        title, Align.center(bar, vertical="middle"), f"{facts.seconds:.0f} s of {seconds_planned:.0f}"
+        title,
+        Align.center(bar, vertical="middle"),
+        f"{facts.seconds:.0f} s of {seconds_planned:.0f}",
     )
     return head
 
@@ -104,7 +107,7 @@ def _versions(facts: Facts) -> RenderableType:
         return Text("the scripted pack plays; no version has been learned yet", style="dim")
     table = Table.grid(expand=True, padding=(0, 1))
     for justify in ("left", "left", "right", "left", "left"):
-        table.add_column(justify=justify, no_wrap=True)  # type: ignore[arg-type]
+        table.add_column(justify=justify, no_wrap=True)
     for version in list(facts.versions.values())[-VERSIONS_SHOWN:]:
         table.add_row(*_version_row(facts, version))
     return table

@@ -22,7 +22,10 @@ from infra.supervisor import (
 )
 
 SLEEPER = "import time; time.sleep(600)"
-STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(600)"
+STUBBORN = (
+    "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
+    "print('up', flush=True); time.sleep(600)"
+)
 FAST = RestartPolicy(max_deaths=3, within_s=30, backoff_s=0.01, backoff_max_s=0.02)
 
 

@@ -1,0 +1,93 @@
+"""What all commands share: exit codes, settings, errors in one line, JSON."""
+
+import functools
+import sys
+from collections.abc import Callable
+from enum import IntEnum
+from pathlib import Path
+from typing import Annotated, Any, NoReturn, ParamSpec, TypeVar
+
+import msgspec
+import typer
+
+from infra import logs, settings
+from infra.settings import Settings
+from schemas.errors import SchemaError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Exit(IntEnum):
+    """What the exit codes of `grindstone` say."""
+
+    OK = 0
+    FAILED = 1
+    USAGE = 2
+    NO_BROKER = 3
+    INTERRUPTED = 130
+
+
+EXIT_CODES = (
+    "Exit codes: 0 all is well; 1 a verdict or verification failed, or a process could not be "
+    "kept alive; 2 wrong usage or settings; 3 the broker cannot be reached; 130 interrupted."
+)
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print facts as JSON.")]
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option("--config", help="TOML file of settings; GRINDSTONE_* variables win over it."),
+]
+
+
+def read_settings(config: Path | None = None, **overrides: Any) -> Settings:
+    """The settings of this command; `overrides` are paths with `__` for a dot."""
+    return settings.load(
+        config, overrides={name.replace("__", "."): value for name, value in overrides.items()}
+    )
+
+
+def fail(message: str, code: Exit) -> NoReturn:
+    """Ends the command with one line on stderr."""
+    print(f"grindstone: {message}", file=sys.stderr)
+    raise typer.Exit(int(code))
+
+
+def guarded(command: Callable[P, R]) -> Callable[P, R]:
+    """The command with known errors turned into one line and an exit code."""
+
+    @functools.wraps(command)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return command(*args, **kwargs)
+        except SchemaError as error:
+            fail(str(error), Exit.USAGE)
+        except KeyboardInterrupt:
+            fail("interrupted", Exit.INTERRUPTED)
+        except Exception as error:
+            if is_no_broker(error):
+                fail(f"the broker cannot be reached: {error}", Exit.NO_BROKER)
+            raise
+
+    return wrapper
+
+
+def is_no_broker(error: BaseException | None) -> bool:
+    """Whether an error, or what caused it, is that no broker answers."""
+    while error is not None:
+        names = {kind.__name__ for kind in type(error).__mro__}
+        if names & {"KafkaConnectionError", "NoBrokersAvailable", "BrokerUnreachable"}:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def print_json(document: object) -> None:
+    """One JSON document on a line of its own."""
+    sys.stdout.write(msgspec.json.encode(document).decode() + "\n")
+    sys.stdout.flush()
+
+
+def configure_logs(process: str, level: str) -> None:
+    """Logs of this command go to stderr."""
+    logs.configure(process, level)

@@ -1,0 +1,117 @@
+"""Follows the topics of a run and keeps its `Facts` up to date, at little cost."""
+
+import asyncio
+import os
+import time
+from collections.abc import Callable
+
+from aiokafka.errors import KafkaError
+
+from infra import logs
+from infra.demo.facts import Facts
+from infra.ledger import read_tails
+from infra.memory import sessions_memory_bytes
+from infra.reading import Look
+from infra.settings import Settings
+from infra.status import group_lags
+from schemas.codec import decode_record
+from schemas.events import Decision
+from schemas.model_events import decode_model_event
+from schemas.records import decode_metric, decode_window
+
+log = logs.get(__name__)
+
+SAMPLE_S = 1.5
+MEMORY_EVERY = 3
+"""Samples between two looks at memory: the kernel walks every mapping for it."""
+FIRST_RECORDS = 200
+LATENCY_ROWS = 40
+"""Experiences a partition whose latency one sample takes."""
+
+
+class Collector:
+    """Two tasks: one follows the small topics, one samples the large ones at their ends."""
+
+    def __init__(
+        self, settings: Settings, facts: Facts, began_ms: float, pids: Callable[[], list[int]]
+    ) -> None:
+        self._settings = settings
+        self._facts = facts
+        self._began_ms = began_ms
+        self._pids = pids
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Begins to collect."""
+        self._tasks = [
+            asyncio.create_task(self._again(self._follow), name="follow"),
+            asyncio.create_task(self._again(self._sample_for_ever), name="sample"),
+        ]
+
+    async def stop(self) -> None:
+        """Ends both tasks."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _again(self, work: Callable[[], "asyncio.Future[None] | object"]) -> None:
+        """Runs `work` again when Kafka fails it: a broker may be away for a while."""
+        while True:
+            try:
+                await work()  # type: ignore[misc]
+            except KafkaError as error:
+                log.warning("the view lost Kafka", error=str(error))
+                await asyncio.sleep(1.0)
+
+    async def _follow(self) -> None:
+        names = self._settings.topics
+        async with Look(self._settings.kafka, "grindstone-view") as look:
+            async for record in look.follow(names.models, names.replay_windows, names.metrics):
+                seconds = (record.timestamp - self._began_ms) / 1000
+                if record.topic == names.models:
+                    self._facts.on_model(decode_model_event(record.value), seconds)
+                elif record.topic == names.replay_windows:
+                    self._facts.on_window(decode_window(record.value))
+                else:
+                    self._facts.on_metric(decode_metric(record.value), seconds)
+
+    async def _sample_for_ever(self) -> None:
+        async with Look(self._settings.kafka, "grindstone-view-sample") as look:
+            n = 0
+            while True:
+                await self.sample(look)
+                if n % MEMORY_EVERY == 0:
+                    self._sample_memory()
+                n += 1
+                await asyncio.sleep(SAMPLE_S)
+
+    async def sample(self, look: Look) -> None:
+        """One look at the ends of the large topics and at the groups."""
+        facts, names = self._facts, self._settings.topics
+        seconds = time.time() - self._began_ms / 1000
+        for tail in (await read_tails(look, names.experiences)).values():
+            if tail.mark is not None:
+                facts.on_watermark(tail.mark, seconds)
+            for row, appended_ms in tail.rows[-LATENCY_ROWS:]:
+                facts.on_latency(row, appended_ms)
+        starts, ends = await look.starts(names.dead_letters), await look.ends(names.dead_letters)
+        facts.dead_letters = sum(ends.values()) - sum(starts.values())
+        facts.lag = await group_lags(self._settings, look)
+        if facts.first_decision_s is None and facts.decisions:
+            await self._find_first_decision(look)
+
+    async def _find_first_decision(self, look: Look) -> None:
+        """The first decision stands among the first records, between ticks."""
+        topic = self._settings.topics.game_events
+        ends = {p: min(end, FIRST_RECORDS) for p, end in (await look.ends(topic)).items() if end}
+        async for record in look.read(topic, dict.fromkeys(ends, 0), ends):
+            for event in decode_record(record.value):
+                if isinstance(event, Decision):
+                    seconds = (event.event_time_ms - self._began_ms) / 1000
+                    held = self._facts.first_decision_s
+                    self._facts.first_decision_s = min(seconds, held or seconds)
+
+    def _sample_memory(self) -> None:
+        facts = self._facts
+        facts.memory_bytes = sessions_memory_bytes(self._pids(), os.getpid())
+        facts.memory_peak_bytes = max(facts.memory_peak_bytes, facts.memory_bytes)

@@ -1,0 +1,133 @@
+"""The system of one run: its own broker, its topics and every process, in one folder."""
+
+import asyncio
+import fcntl
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import IO
+
+import msgspec
+
+from infra import logs
+from infra.demo.guard import Guard
+from infra.kafka.broker import LocalBroker
+from infra.processes import PROCESSES, ensure_topics
+from infra.settings import Settings, to_environ
+from infra.status import write_processes
+from infra.supervisor import Child, ProcessSpec, RestartPolicy, Supervisor
+
+log = logs.get(__name__)
+
+STOP_S = 8.0
+"""For all processes; what is left of the ten seconds of a Ctrl-C is the broker's."""
+
+
+class BusyError(Exception):
+    """Another run uses the folder."""
+
+
+class System:
+    """Starts and stops a whole Grindstone below `folder`; `settings` are those of the processes."""
+
+    def __init__(self, settings: Settings, folder: Path, wipe: bool) -> None:
+        self.folder = folder
+        self._wipe = wipe
+        self._held = ExitStack()
+        self._lock: IO[str] | None = None
+        self.settings = settings
+        self.broker: LocalBroker | None = None
+        policy = msgspec.structs.asdict(settings.restarts)
+        self.supervisor: Supervisor
+        self._policy = RestartPolicy(**policy)
+        self.restarts: list[tuple[float, str]] = []
+
+    async def open(self) -> None:
+        """Takes the folder, starts the broker and makes the topics.
+
+        Raises:
+            BusyError: another run uses the folder.
+            BrokerError: the broker does not start.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._take_folder()
+        broker = LocalBroker(self.folder)
+        if self._wipe:
+            await asyncio.to_thread(broker.wipe)
+            for name in ("data", "logs"):
+                shutil.rmtree(self.folder / name, ignore_errors=True)
+        self._held.enter_context(Guard(self.folder))
+        self.broker = broker
+        self.supervisor = Supervisor(self.folder, self._policy, self._changed)
+        address = await asyncio.to_thread(broker.start)
+        kafka = msgspec.structs.replace(self.settings.kafka, bootstrap_servers=address)
+        self.settings = msgspec.structs.replace(
+            self.settings, kafka=kafka, data_dir=str(self.folder / "data")
+        )
+        await ensure_topics(self.settings)
+
+    async def start(self, names: Iterable[str] = tuple(PROCESSES)) -> None:
+        """Starts processes in the order given."""
+        environ = to_environ(self.settings)
+        for name in names:
+            argv = (sys.executable, "-m", "infra.processes", name)
+            await self.supervisor.add(ProcessSpec(name=name, argv=argv, env=environ))
+
+    async def stop(self, names: Iterable[str] | None = None) -> None:
+        """Stops processes and waits until they are gone."""
+        await self.supervisor.stop(names, STOP_S)
+
+    async def close(self) -> None:
+        """Stops everything and leaves no process behind."""
+        try:
+            if hasattr(self, "supervisor"):
+                await self.stop()
+        finally:
+            if self.broker is not None:
+                await asyncio.to_thread(self.broker.kill)
+            self._held.close()
+            if self._lock is not None:
+                self._lock.close()
+
+    def pids(self) -> list[int]:
+        """Leaders of the sessions that belong to this run."""
+        pids = [child.pid for child in self.supervisor.children if child.pid is not None]
+        if self.broker is not None and self.broker.pid is not None:
+            pids.append(self.broker.pid)
+        return pids
+
+    def states(self) -> dict[str, str]:
+        """Process -> its state, the broker first."""
+        alive = self.broker is not None and self.broker.pid is not None
+        states = {"broker": "running" if alive else "waiting"}
+        states.update({child.spec.name: child.state for child in self.supervisor.children})
+        return states
+
+    def _take_folder(self) -> None:
+        self._lock = (self.folder / "lock").open("a+")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            msg = f"{self.folder} must be free; another run uses it: wait for it, or stop it"
+            raise BusyError(msg) from None
+
+    def _changed(self, child: Child) -> None:
+        if child.state == "waiting":
+            self.restarts.append((time.time(), child.spec.name))
+        write_processes(
+            self.folder,
+            [
+                {
+                    "name": c.spec.name,
+                    "state": c.state,
+                    "pid": c.pid,
+                    "n_starts": c.n_starts,
+                    "log": os.path.relpath(c.log_path),
+                }
+                for c in self.supervisor.children
+            ],
+        )

@@ -1,0 +1,258 @@
+"""What `grindstone run` starts: settings in, one process of the system out.
+
+    python -m infra.processes NAME        (settings from the environment, as supervisors do it)
+
+Each function imports its own part of the system, so that a game does not load torch.
+"""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from infra import logs
+from infra.code_version import code_version
+from infra.settings import Settings, load
+from infra.supervisor import EXIT_NO_BROKER, PARENT_VARIABLE, die_with_parent
+from schemas.errors import SchemaError
+
+if TYPE_CHECKING:
+    from streams.engine.records import Table
+    from streams.engine.settings import EngineSettings
+    from streams.engine.stats import EngineStats
+
+log = logs.get(__name__)
+
+CONNECT_S = 3.0
+REPORT_S = 1.0
+
+
+class UnknownProcess(Exception):
+    """There is no process of that name."""
+
+
+def run(name: str, settings: Settings) -> int:
+    """Runs one process until it is asked to stop; returns its exit code."""
+    die_with_parent()
+    logs.configure(name, settings.log_level)
+    if name not in PROCESSES:
+        msg = f"process must be one of {', '.join(PROCESSES)}; got {name!r}"
+        raise UnknownProcess(msg)
+    if not broker_listens(settings):
+        log.warning("no broker answers", bootstrap=settings.kafka.bootstrap_servers)
+        return EXIT_NO_BROKER
+    log.info("starts")
+    PROCESSES[name](settings)
+    log.info("stopped")
+    return 0
+
+
+def broker_listens(settings: Settings) -> bool:
+    """Whether one of the bootstrap servers takes a connection."""
+    for address in settings.kafka.bootstrap_servers.split(","):
+        host, _, port = address.strip().rpartition(":")
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), CONNECT_S).close()
+        except OSError:
+            continue
+        return True
+    return False
+
+
+async def ensure_topics(settings: Settings) -> None:
+    """Makes the topics that are absent."""
+    from streams.admin import ensure_topics as ensure
+
+    await ensure(settings.kafka, settings.topics.specs(settings.partitions))
+
+
+def _until_stopped(work: Callable[[asyncio.Event], Awaitable[object]]) -> None:
+    """Runs `work` with an event that SIGTERM or SIGINT sets."""
+
+    async def main() -> None:
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        await work(stop)
+
+    asyncio.run(main())
+
+
+def _ticker(settings: Settings) -> None:
+    from streams.ticker import TickerSettings, run_ticker
+
+    tick = TickerSettings(tick_ms=settings.load_game().time.tick_ms)
+
+    async def work(stop: asyncio.Event) -> None:
+        await run_ticker(
+            settings.kafka,
+            settings.topics,
+            tick,
+            now_ms=lambda: time.time_ns() // 1_000_000,
+            stop=stop,
+        )
+
+    _until_stopped(work)
+
+
+def _archiver(settings: Settings) -> None:
+    from infra.metrics import MetricWriter
+    from streams.archiver.service import Archiver, ArchiverSettings
+
+    game = settings.load_game()
+    settings.windows_dir.mkdir(parents=True, exist_ok=True)
+    archiver = Archiver(
+        ArchiverSettings(archive_url=str(settings.windows_dir.resolve())),
+        settings.kafka,
+        settings.topics,
+        {game.name: game},
+    )
+
+    async def report(metrics: MetricWriter) -> None:
+        while True:
+            await asyncio.sleep(REPORT_S)
+            stats = archiver.stats
+            metrics.offer(
+                {"windows": stats.windows, "open_rows": stats.open_rows, "lag": stats.lag}
+            )
+
+    async def work(stop: asyncio.Event) -> None:
+        metrics = MetricWriter(settings.kafka, settings.topics, "archiver")
+        reporting = asyncio.create_task(report(metrics))
+        try:
+            await archiver.run(stop)
+        finally:
+            reporting.cancel()
+            await metrics.close()
+
+    _until_stopped(work)
+
+
+def _supervised(settings: Settings, engine: "EngineSettings") -> "EngineSettings":
+    """Under a supervisor there is one worker of a kind: its successor takes its place at once."""
+    if PARENT_VARIABLE not in os.environ:
+        return engine
+    return msgspec.structs.replace(engine, instance_id=f"{engine.app}-supervised")
+
+
+def _stats_writer(settings: Settings, process: str) -> "Callable[[EngineStats], None]":
+    from infra.metrics import MetricWriter
+
+    metrics = MetricWriter(settings.kafka, settings.topics, process)
+
+    def write(stats: "EngineStats") -> None:
+        metrics.offer(
+            {
+                "records": stats.records,
+                "batches": stats.batches,
+                "commit_p95_ms": stats.commit_p95_ms,
+                "lag": sum(stats.lag.values()),
+                "keys": stats.keys,
+            }
+        )
+
+    return write
+
+
+def _rewards(settings: Settings) -> None:
+    from agents.rewards.agent import APP, MakeRewardsFold, rewards_settings
+    from streams.faust_app import run_fold_worker
+
+    game = settings.load_game()
+    engine = _supervised(settings, rewards_settings(settings.topics))
+    make = MakeRewardsFold({game.name: game}, settings.topics)
+    run_fold_worker(APP, engine, settings.kafka, make, _stats_writer(settings, APP))
+
+
+def _release(settings: Settings) -> None:
+    from agents.release.agent import APP, release_settings
+    from agents.release.fold import ReleaseFold
+    from streams.faust_app import run_fold_worker
+
+    game = settings.load_game()
+    engine = _supervised(settings, release_settings(settings.topics))
+
+    def make(partition: int, table: "Table") -> ReleaseFold:
+        return ReleaseFold(partition, table, {game.name: game}, settings.topics)
+
+    run_fold_worker(APP, engine, settings.kafka, make, _stats_writer(settings, APP))
+
+
+def _learner(settings: Settings) -> None:
+    from learners.process import LearnerConfig, run_learner
+    from learners.session import Workplace
+
+    config = LearnerConfig(
+        kafka=settings.kafka,
+        topics=settings.topics,
+        games=[settings.load_game()],
+        place=Workplace(
+            archive=str(settings.windows_dir.resolve()),
+            models=settings.models_dir.resolve(),
+            checkpoints=settings.checkpoints_dir.resolve(),
+            code_version=code_version(),
+        ),
+        seed=settings.seed,
+        device=settings.device,
+    )
+    _until_stopped(lambda stop: run_learner(config, stop))
+
+
+def _evaluator(settings: Settings) -> None:
+    raise NotImplementedError
+
+
+def _game(settings: Settings) -> None:
+    from games.battle.live import GameConfig, run_game
+    from games.clock import SystemClock
+    from infra.metrics import MetricWriter
+
+    config = GameConfig(models_dir=settings.models_dir.resolve(), seed=settings.seed)
+
+    async def work(stop: asyncio.Event) -> None:
+        metrics = MetricWriter(settings.kafka, settings.topics, "game")
+        try:
+            await run_game(
+                config,
+                settings.kafka,
+                settings.topics,
+                settings.load_game(),
+                SystemClock(),
+                stop,
+                metrics.offer,
+            )
+        finally:
+            await metrics.close()
+
+    _until_stopped(work)
+
+
+PROCESSES: dict[str, Callable[[Settings], None]] = {
+    "game": _game,
+    "rewards": _rewards,
+    "ticker": _ticker,
+    "archiver": _archiver,
+    "learner": _learner,
+    "evaluator": _evaluator,
+    "release": _release,
+}
+
+
+def main() -> None:
+    """Runs the process that the command line names."""
+    try:
+        code = run(sys.argv[1], load())
+    except (SchemaError, UnknownProcess) as error:
+        print(f"grindstone: {error}", file=sys.stderr)
+        code = 2
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()
