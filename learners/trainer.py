@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
-from collections import Counter, deque
+from collections import deque
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,8 @@ class Lineage:
     offsets: dict[str, tuple[int, int]] = dataclasses.field(default_factory=dict)
     """`game-events` partition -> first and last offset."""
     reward_versions: list[str] = dataclasses.field(default_factory=list)
-    policy_rows: Counter[str] = dataclasses.field(default_factory=Counter)
+    policy_rows: dict[str, int] = dataclasses.field(default_factory=dict)
+    """Rows by behaviour policy."""
 
     def add(self, window: Window) -> None:
         """Count a window."""
@@ -47,7 +49,8 @@ class Lineage:
         known = self.offsets.get(partition, (first, last))
         self.offsets[partition] = (min(known[0], first), max(known[1], last))
         self.reward_versions = sorted({*self.reward_versions, *window.reward_versions})
-        self.policy_rows.update(window.policy_versions)
+        for version, n in window.policy_versions.items():
+            self.policy_rows[version] = self.policy_rows.get(version, 0) + n
 
 
 class Trainer:
@@ -159,7 +162,7 @@ class Trainer:
         return {
             "n_updates": self.n_updates,
             "owed": self.owed,
-            "rng": self.rng.bit_generator.state,
+            "rng": json.dumps(self.rng.bit_generator.state),  # has integers of 128 bits
             "lineage": dataclasses.asdict(self.lineage),
             "chains": self.assembler.open_chains(),
             "dropped": self.assembler.dropped,
@@ -169,9 +172,8 @@ class Trainer:
     def restore_numbers(self, state: dict[str, Any]) -> None:
         """Take `state_numbers`, all but the chains, whose rows must be read first."""
         self.n_updates, self.owed = state["n_updates"], state["owed"]
-        self.rng.bit_generator.state = state["rng"]
+        self.rng.bit_generator.state = json.loads(state["rng"])
         lineage = dict(state["lineage"])
-        lineage["policy_rows"] = Counter(lineage["policy_rows"])
         lineage["offsets"] = {k: (v[0], v[1]) for k, v in lineage["offsets"].items()}
         self.lineage = Lineage(**lineage)
         self.measures = dict(state["measures"])
