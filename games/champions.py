@@ -13,8 +13,9 @@ from aiokafka import AIOKafkaConsumer
 
 from agents.policies.artefact import PolicyError
 from agents.policies.onnx_policy import OnnxPolicy
+from schemas.game import Game
 from schemas.kafka import KafkaSettings
-from schemas.model_events import Champion, ModelEvent, decode_model_event
+from schemas.model_events import Champion, ModelEvent, Registered, decode_model_event
 from schemas.topics import Topics
 
 _log = structlog.get_logger(__name__)
@@ -100,11 +101,6 @@ class LoadedChampion(msgspec.Struct, frozen=True):
     appended_ms: int
 
 
-def announced_digests(event: Any) -> dict[str, str]:
-    """The SHA-256 by file name that an event on a version gives."""
-    return {Path(file.path).name: file.sha256 for file in event.files}
-
-
 class ChampionLoader:
     """Turns champion events of one model into policies; the loading runs in a thread.
 
@@ -114,12 +110,14 @@ class ChampionLoader:
 
     def __init__(
         self,
+        game: Game,
         model: str,
         models_dir: Path,
         epsilon: float,
         n_earlier: int,
         on_refused: Callable[[str, PolicyError], None],
     ) -> None:
+        self._game = game
         self._model = model
         self._models_dir = models_dir
         self._epsilon = epsilon
@@ -130,25 +128,39 @@ class ChampionLoader:
     async def take(self, records: list[ModelRecord]) -> LoadedChampion | None:
         """Returns the newest loadable champion among the records; None when there is none."""
         champions = [
-            record
+            (record.event, record.appended_ms)
             for record in records
             if isinstance(record.event, Champion) and record.event.model == self._model
         ]
         newest = None
-        for record in champions[-(self._n_earlier + 1) :]:
+        for event, appended_ms in champions[-(self._n_earlier + 1) :]:
             try:
-                policy = await asyncio.to_thread(self._load, record.event)
+                policy = await asyncio.to_thread(self._load, event)
             except PolicyError as error:
-                _log.error("champion.refused", version=record.event.version, reason=str(error))
-                self._on_refused(record.event.version, error)
+                _log.error("champion.refused", version=event.version, reason=str(error))
+                self._on_refused(event.version, error)
                 continue
             earlier = [p for p in self._history if p.version != policy.version]
             self._history = [policy, *earlier][: self._n_earlier + 1]
-            newest = LoadedChampion(policy, self._history[1:], record.appended_ms)
+            newest = LoadedChampion(policy, self._history[1:], appended_ms)
         return newest
 
-    def _load(self, event: Any) -> OnnxPolicy:
-        folder = self._models_dir / event.folder
-        return OnnxPolicy.load(
-            folder, self._epsilon, announced_digests(event), version=event.version
-        )
+    def _load(self, event: Champion) -> OnnxPolicy:
+        return load_version(event, self._game, self._models_dir, self._epsilon)
+
+
+def load_version(
+    event: Registered | Champion, game: Game, models_dir: Path, epsilon: float = 0.0
+) -> OnnxPolicy:
+    """Returns the policy of a version as its event describes it.
+
+    Raises PolicyError when the folder does not hold exactly what was announced, lies outside
+    the models folder, or its graph is not for this game.
+    """
+    folder = (models_dir / event.folder).resolve()
+    if not folder.is_relative_to(models_dir.resolve()):
+        msg = f"{event.version}: folder must be below {models_dir}; got {event.folder!r}"
+        raise PolicyError(msg)
+    announced = {Path(file.path).name: file.sha256 for file in event.files}
+    policy = OnnxPolicy.load(folder, epsilon, announced, version=event.version)
+    return policy.require(game.observation.size, game.actions.n)

@@ -54,6 +54,13 @@ class OnnxPolicy:
         model = verified_model(folder, announced)
         return cls(model, version or folder.name, epsilon, str(folder / MODEL_FILE))
 
+    def require(self, n_observation: int, n_actions: int) -> Self:
+        """Returns itself; raises PolicyError when the graph is for another game's shapes."""
+        if (self.n_observation, self.n_actions) != (n_observation, n_actions):
+            rule = f"a graph of {n_observation} numbers to {n_actions} actions"
+            raise self._refusal(rule, f"{self.n_observation} to {self.n_actions}")
+        return self
+
     def with_epsilon(self, epsilon: float) -> Self:
         """Returns the same policy, on the same session, with another exploration."""
         other = object.__new__(type(self))

@@ -7,7 +7,7 @@ import secrets
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 import structlog
@@ -28,6 +28,9 @@ _log = structlog.get_logger(__name__)
 _METRICS_EVERY_S = 1.0
 _FIRST_CHAMPION_S = 5.0
 """How long the first step waits for the champion that the log may hold already."""
+_LAST_STEP_S = 2.0
+_CLOSE_S = 5.0
+"""How long the last events may take to be acknowledged; a stop is over within ten seconds."""
 
 OnMetrics = Callable[[dict[str, float], dict[str, str]], None]
 """Takes values by name and labels by name."""
@@ -169,9 +172,12 @@ async def run_game(
     settings = battle_settings(game)
     incarnation = config.incarnation or secrets.token_hex(4)
     matches = LiveMatches(settings, config.seed, incarnation)
-    async with EventWriter(kafka, topics) as writer:
+    writer = EventWriter(kafka, topics)
+    await writer.start()
+    try:
         live = LiveGame(matches, writer, clock, settings.decisions_per_second, on_metrics)
         loader = ChampionLoader(
+            game=game,
             model=game.archetypes[ARCHETYPE].model,
             models_dir=config.models_dir,
             epsilon=settings.epsilon,
@@ -180,12 +186,17 @@ async def run_game(
         )
         follower = ModelsFollower(kafka, topics, f"grindstone-game-{incarnation}")
         await play_and_follow(live, follower, loader, stop_event)
+    finally:
+        await writer.close(_CLOSE_S)
 
 
 async def play_and_follow(
     live: LiveGame, follower: Follower, loader: ChampionLoader, stop_event: asyncio.Event
 ) -> None:
-    """Runs the game beside the following of `models`; the end of either ends both."""
+    """Runs the game beside the following of `models`; the end of either ends both.
+
+    A game that waits for room in the writer when it is told to stop is left after two seconds.
+    """
     caught_up = asyncio.Event()
 
     async def follow() -> None:
@@ -202,17 +213,19 @@ async def play_and_follow(
     )
     waiting.cancel()
     playing = asyncio.create_task(live.run(stop_event), name="play")
+    stopping = asyncio.create_task(stop_event.wait())
+    tasks: set[asyncio.Task[Any]] = {following, playing, stopping}
     try:
-        await asyncio.wait({following, playing}, return_when=asyncio.FIRST_COMPLETED)
-        if playing.done():
-            playing.result()
-        elif following.done():
-            following.result()  # raises what ended it
-            await playing
-    finally:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        if stopping.done():
+            await asyncio.wait({playing}, timeout=_LAST_STEP_S)
         for task in (following, playing):
+            if task.done():
+                task.result()  # raises what ended it
+    finally:
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(following, playing, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _kind(opponent_id: str) -> str:
