@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-import time
 from collections.abc import Sequence
 
 from streams.engine import Effects, EngineSettings, Output, Record, Table
@@ -28,19 +27,13 @@ def settings(prefix: str, **more: object) -> EngineSettings:
 class CountFold:
     """Answers each record with how many of its key there were."""
 
-    def __init__(self, table: Table, topic: str, pid: int, block_s: float = 0.0) -> None:
+    def __init__(self, table: Table, topic: str, pid: int) -> None:
         self._table = table
         self._topic = topic
         self._pid = pid
-        self._block_s = block_s
-        self._seen = 0
 
     def fold(self, records: Sequence[Record]) -> Effects:
-        """Count; once, in the middle of the work, block the event loop if told to."""
-        if self._block_s and self._seen > 200:
-            time.sleep(self._block_s)
-            self._block_s = 0.0
-        self._seen += len(records)
+        """Answer each record."""
         effects = Effects()
         for record in records:
             key = record.key or b""

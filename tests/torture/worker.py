@@ -1,11 +1,17 @@
-"""One worker process of the torture: ``python -m tests.torture.worker BROKER PREFIX MODE BLOCK_S``."""
+"""One worker process of the torture.
+
+Usage: ``python -m tests.torture.worker BROKER PREFIX faust|direct BLOCK_S``. SIGUSR1 blocks its
+event loop for BLOCK_S seconds.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import os
+import signal
 import sys
+import time
 
 from schemas.kafka import KafkaSettings
 from streams.engine import EngineStats, PartitionEngine, PartitionFold, Table
@@ -21,11 +27,18 @@ def main(bootstrap: str, prefix: str, mode: str, block_s: float) -> None:
     )
     for chatty in ("aiokafka", "faust", "mode"):
         logging.getLogger(chatty).setLevel(logging.ERROR)
+
+    def block(number: int, _frame: object) -> None:
+        logging.info("blocked for %.0f s by signal %d", block_s, number)
+        time.sleep(block_s)
+        logging.info("goes on")
+
+    signal.signal(signal.SIGUSR1, block)
     kafka = KafkaSettings(bootstrap_servers=bootstrap)
     app = settings(prefix, session_timeout_ms=6_000, batch_records=500)
 
     def make_fold(partition: int, table: Table) -> PartitionFold:
-        return CountFold(table, app.outputs[0], os.getpid(), block_s)
+        return CountFold(table, app.outputs[0], os.getpid())
 
     def show(stats: EngineStats) -> None:
         logging.info("%s", stats)

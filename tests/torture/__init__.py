@@ -1,1 +1,0 @@
-"""Breaks engine workers under load and proves that nothing is lost, doubled or miscounted."""
