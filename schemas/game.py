@@ -93,8 +93,12 @@ class Learner(_Described, frozen=True, kw_only=True):
 
     algorithm: Literal["dqn"] = "dqn"
     network: Literal["conv", "mlp"] = "mlp"
-    channels: Annotated[list[Positive], Meta(min_length=1, max_length=8)] = [16, 32]
-    hidden: Annotated[list[Positive], Meta(min_length=1, max_length=16)] = [128]
+    channels: Annotated[list[Positive], Meta(min_length=1, max_length=8)] = msgspec.field(
+        default_factory=lambda: [16, 32]
+    )
+    hidden: Annotated[list[Positive], Meta(min_length=1, max_length=16)] = msgspec.field(
+        default_factory=lambda: [128]
+    )
     discount: Annotated[float, Meta(ge=0, lt=1)] = 0.99
     n_step: Annotated[int, Meta(ge=1, le=100)] = 3
     batch: Positive = 256

@@ -114,4 +114,5 @@ def decode_model_event(value: bytes) -> ModelEvent:
     Raises:
         msgspec.MsgspecError: the bytes are no model event.
     """
-    return _decode(value)
+    event: ModelEvent = _decode(value)
+    return event
