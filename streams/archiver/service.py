@@ -17,7 +17,7 @@ from aiokafka import (
 
 from schemas.game import Game
 from schemas.kafka import KafkaSettings
-from schemas.records import WindowRule, decode_rows, encode_window
+from schemas.records import Experience, WindowRule, decode_rows, encode_window
 from schemas.topics import Topics
 from streams.archiver.files import Compression, store_window
 from streams.archiver.state import load_progress, save_progress, state_path
@@ -157,12 +157,12 @@ class Archiver(ConsumerRebalanceListener):  # type: ignore[misc]
         if self._consumer is not None:
             self._consumer.seek(tp, offset)
 
-    def _rule_of(self, game: str, archetype: str) -> WindowRule:
-        if game not in self._games:
+    def _rule_of(self, first: Experience) -> WindowRule:
+        if first.game not in self._games:
             known = ", ".join(sorted(self._games))
-            msg = f"game of an experience must be one of {known}; got {game}: describe it"
+            msg = f"game of an experience must be one of {known}; got {first.game}: describe it"
             raise ArchiveError(msg)
-        size = self._games[game].windows
+        size = self._games[first.game].windows
         return WindowRule(max_rows=size.max_rows, max_span_ms=size.max_span_ms)
 
     async def _step(self, consumer: AIOKafkaConsumer) -> None:

@@ -13,8 +13,8 @@ import msgspec
 
 from schemas.records import Experience, Origin, Row, Watermark, WindowRule
 
-RuleOf = Callable[[str, str], WindowRule]
-"""(game, archetype) -> rule; raises `ArchiveError` for a game that is not described."""
+RuleOf = Callable[[Experience], WindowRule | None]
+"""The rule of the window that begins with a row; None leaves the row out."""
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -121,7 +121,9 @@ class WindowFold:
         self.n_rows += 1
         window = self._open.get(key)
         if window is None:
-            rule = self._rule_of(row.game, row.archetype)
+            rule = self._rule_of(row)
+            if rule is None:
+                return
             seal_at_ms = row.settled_time_ms + rule.max_span_ms
             window = _Open(row.game, row.archetype, rule, here, seal_at_ms, [])
             self._open[key] = window
