@@ -11,7 +11,8 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -23,11 +24,15 @@ from infra.supervisor import EXIT_NO_BROKER, PARENT_VARIABLE, die_with_parent
 from schemas.errors import SchemaError
 
 if TYPE_CHECKING:
+    from infra.metrics import MetricWriter
     from streams.engine.records import Table
     from streams.engine.settings import EngineSettings
     from streams.engine.stats import EngineStats
 
 log = logs.get(__name__)
+
+NICE = {"learner": 10, "evaluator": 10}
+"""Learning takes what is left of the machine, so that deciding and rewarding stay prompt."""
 
 CONNECT_S = 3.0
 REPORT_S = 1.0
@@ -47,6 +52,7 @@ def run(name: str, settings: Settings) -> int:
     if not broker_listens(settings):
         log.warning("no broker answers", bootstrap=settings.kafka.bootstrap_servers)
         return EXIT_NO_BROKER
+    os.nice(NICE.get(name, 0))
     log.info("starts")
     PROCESSES[name](settings)
     log.info("stopped")
@@ -84,6 +90,17 @@ def _until_stopped(work: Callable[[asyncio.Event], Awaitable[object]]) -> None:
     asyncio.run(main())
 
 
+@asynccontextmanager
+async def _metrics(settings: Settings, process: str) -> AsyncIterator["MetricWriter"]:
+    from infra.metrics import MetricWriter
+
+    metrics = MetricWriter(settings.kafka, settings.topics, process)
+    try:
+        yield metrics
+    finally:
+        await metrics.close()
+
+
 def _ticker(settings: Settings) -> None:
     from streams.ticker import TickerSettings, run_ticker
 
@@ -102,7 +119,6 @@ def _ticker(settings: Settings) -> None:
 
 
 def _archiver(settings: Settings) -> None:
-    from infra.metrics import MetricWriter
     from streams.archiver.service import Archiver, ArchiverSettings
 
     game = settings.load_game()
@@ -114,7 +130,7 @@ def _archiver(settings: Settings) -> None:
         {game.name: game},
     )
 
-    async def report(metrics: MetricWriter) -> None:
+    async def report(metrics: "MetricWriter") -> None:
         while True:
             await asyncio.sleep(REPORT_S)
             stats = archiver.stats
@@ -123,13 +139,12 @@ def _archiver(settings: Settings) -> None:
             )
 
     async def work(stop: asyncio.Event) -> None:
-        metrics = MetricWriter(settings.kafka, settings.topics, "archiver")
-        reporting = asyncio.create_task(report(metrics))
-        try:
-            await archiver.run(stop)
-        finally:
-            reporting.cancel()
-            await metrics.close()
+        async with _metrics(settings, "archiver") as metrics:
+            reporting = asyncio.create_task(report(metrics))
+            try:
+                await archiver.run(stop)
+            finally:
+                reporting.cancel()
 
     _until_stopped(work)
 
@@ -205,19 +220,34 @@ def _learner(settings: Settings) -> None:
 
 
 def _evaluator(settings: Settings) -> None:
-    raise NotImplementedError
+    from games.clock import SystemClock
+    from games.evaluator import EvaluatorConfig, run_evaluator
+
+    config = EvaluatorConfig(models_dir=settings.models_dir.resolve())
+
+    async def work(stop: asyncio.Event) -> None:
+        async with _metrics(settings, "evaluator") as metrics:
+            await run_evaluator(
+                config,
+                settings.kafka,
+                settings.topics,
+                settings.load_game(),
+                SystemClock(),
+                stop,
+                metrics.offer,
+            )
+
+    _until_stopped(work)
 
 
 def _game(settings: Settings) -> None:
     from games.battle.live import GameConfig, run_game
     from games.clock import SystemClock
-    from infra.metrics import MetricWriter
 
     config = GameConfig(models_dir=settings.models_dir.resolve(), seed=settings.seed)
 
     async def work(stop: asyncio.Event) -> None:
-        metrics = MetricWriter(settings.kafka, settings.topics, "game")
-        try:
+        async with _metrics(settings, "game") as metrics:
             await run_game(
                 config,
                 settings.kafka,
@@ -227,8 +257,6 @@ def _game(settings: Settings) -> None:
                 stop,
                 metrics.offer,
             )
-        finally:
-            await metrics.close()
 
     _until_stopped(work)
 

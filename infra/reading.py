@@ -5,7 +5,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import UnknownTopicOrPartitionError
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.structs import ConsumerRecord
 
 from schemas.kafka import KafkaSettings
@@ -32,12 +32,15 @@ class Look:
             auto_offset_reset="earliest",
             max_partition_fetch_bytes=FETCH_BYTES,
         )
+        self._admin = AIOKafkaAdminClient(**kafka.client(), client_id=client_id)
+        self._partitions: dict[str, list[TopicPartition]] = {}
 
     async def __aenter__(self) -> Self:
         try:
+            await self._admin.start()
             await self._consumer.start()
         except BaseException:
-            await self._consumer.stop()
+            await self._stop()
             raise
         return self
 
@@ -47,18 +50,26 @@ class Look:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        await self._consumer.stop()
+        await self._stop()
 
-    async def topics(self) -> set[str]:
-        """Names of all topics of the broker."""
-        names: set[str] = await self._consumer.topics()
-        return names
+    async def _stop(self) -> None:
+        await self._consumer.stop()
+        await self._admin.close()
 
     async def partitions(self, topic: str) -> list[TopicPartition]:
         """The topic's partitions in order; none when the topic does not exist."""
-        await self._consumer.topics()
-        found = self._consumer.partitions_for_topic(topic) or set()
-        return [TopicPartition(topic, p) for p in sorted(found)]
+        if topic not in self._partitions:
+            if topic not in await self._admin.list_topics():  # asking for it could create it
+                return []
+            described = await self._admin.describe_topics([topic])
+            found = sorted(part["partition"] for part in described[0]["partitions"])
+            self._partitions[topic] = [TopicPartition(topic, p) for p in found]
+        return self._partitions[topic]
+
+    async def group_offsets(self, group: str) -> dict[TopicPartition, int]:
+        """What a consumer group has committed; nothing for a group that is not known."""
+        held = await self._admin.list_consumer_group_offsets(group)
+        return {part: meta.offset for part, meta in held.items() if meta.offset >= 0}
 
     async def ends(self, topic: str) -> dict[int, int]:
         """Partition -> the offset behind its last readable record."""
@@ -70,10 +81,7 @@ class Look:
 
     async def _offsets(self, topic: str, ask: Any) -> dict[int, int]:
         parts = await self.partitions(topic)
-        try:
-            found = await ask(parts) if parts else {}
-        except UnknownTopicOrPartitionError:
-            return {}
+        found = await ask(parts) if parts else {}
         return {part.partition: offset for part, offset in found.items()}
 
     async def read(

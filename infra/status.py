@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from aiokafka.admin import AIOKafkaAdminClient
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -34,21 +33,16 @@ def group_topics(settings: Settings) -> dict[str, str]:
 
 async def group_lags(settings: Settings, look: Look) -> dict[str, int]:
     """Process -> records that its group has not committed yet; groups never seen are left out."""
-    admin = AIOKafkaAdminClient(**settings.kafka.client(), client_id="grindstone-status")
-    await admin.start()
-    try:
-        lags = {}
-        for group, topic in group_topics(settings).items():
-            held = await admin.list_consumer_group_offsets(group)
-            at = {part.partition: meta.offset for part, meta in held.items() if part.topic == topic}
-            ends = await look.ends(topic)
-            if at:
-                lags[group.removeprefix(settings.topics_prefix)] = sum(
-                    max(0, end - max(0, at.get(partition, 0))) for partition, end in ends.items()
-                )
-        return lags
-    finally:
-        await admin.close()
+    lags = {}
+    for group, topic in group_topics(settings).items():
+        at = await look.group_offsets(group)
+        mine = {part.partition: offset for part, offset in at.items() if part.topic == topic}
+        if mine:
+            lags[group.removeprefix(settings.topics_prefix)] = sum(
+                max(0, end - mine.get(partition, 0))
+                for partition, end in (await look.ends(topic)).items()
+            )
+    return lags
 
 
 async def gather(settings: Settings) -> Plain:

@@ -1,6 +1,6 @@
 """Commands that prove: verify."""
 
-import asyncio
+from typing import Annotated
 
 import typer
 
@@ -8,19 +8,25 @@ from infra.cli.common import ConfigOption, Exit, JsonOption, guarded, print_json
 
 
 @guarded
-def verify(as_json: JsonOption = False, config: ConfigOption = None) -> None:
+def verify(
+    as_json: JsonOption = False,
+    live: Annotated[
+        bool, typer.Option("--live", help="Allow what is not written yet: the system runs.")
+    ] = False,
+    processes: Annotated[int | None, typer.Option(min=1, help="One a core by default.")] = None,
+    config: ConfigOption = None,
+) -> None:
     """Read topics and archive afresh and prove that nothing is lost or doubled.
 
     Proves `decisions = settled + open + dead-lettered`, each experience once, and each window's
     digest equal to that of the rows refolded from the log. Exits 1 and names the first culprit
     if not.
     """
-    from infra.proof import prove, render_proof
+    from infra.proof import plain, prove, render
 
-    settings = read_settings(config)
-    found = asyncio.run(prove(settings))
+    report = prove(read_settings(config), live, processes)
     if as_json:
-        print_json(found)
+        print_json(plain(report))
     else:
-        print(render_proof(found))
-    raise typer.Exit(int(Exit.OK if found["ok"] else Exit.FAILED))
+        print(render(report))
+    raise typer.Exit(int(Exit.OK if report.ok else Exit.FAILED))

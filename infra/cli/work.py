@@ -79,7 +79,7 @@ def up(
     config: ConfigOption = None,
 ) -> None:
     """Start every process and keep them alive until Ctrl-C, or `grindstone down`."""
-    from infra.uprun import detach_up, run_up
+    from infra.up import detach_up, run_up
 
     settings = read_settings(config, seed=seed, game=game)
     settings.load_game()
@@ -92,7 +92,7 @@ def up(
 @guarded
 def down(config: ConfigOption = None) -> None:
     """Stop what `up` started, the local broker too; its data stay."""
-    from infra.uprun import take_down
+    from infra.up import take_down
 
     raise typer.Exit(take_down(read_settings(config)))
 

@@ -78,7 +78,9 @@ class Finish:
             scores = msgspec.json.decode(verdict, type=list[Score])
         found = None if proof is None else msgspec.json.decode(proof)
         if found is not None and not found["ok"]:
-            self.problems.append(f"the verification names {found.get('culprit')}")
+            first = found["culprits"][0]
+            what = f"{first['kind']} at {first['where']}: {first['what']}"
+            self.problems.append(f"the verification names {what}")
         return {score.policy: score for score in scores}, found
 
     async def _until(self, true: Callable[[], bool], within_s: float) -> bool:
@@ -91,7 +93,7 @@ class Finish:
 
     async def _ask(self, module: str, arguments: list[str], given: bytes) -> bytes | None:
         """What a process of ours answers on stdout; None, and a problem, when it fails."""
-        errors = self._system.folder / "logs" / f"{module.rpartition('.')[2]}.log"
+        errors = self._system.settings.run_dir / "logs" / f"{module.rpartition('.')[2]}.log"
         with errors.open("ab") as stream:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,

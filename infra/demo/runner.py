@@ -1,11 +1,8 @@
 """The demo: from nothing to a verdict on a pack that has learned while its matches went on."""
 
 import asyncio
-import signal
 import sys
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import msgspec
@@ -19,6 +16,7 @@ from infra.demo.report import Report, story, summary, why_not, write_files
 from infra.demo.screen import Screen
 from infra.demo.system import System
 from infra.demo.verdict import Score
+from infra.interrupt import Interrupted, interruptible
 from infra.settings import Settings
 from infra.supervisor import SupervisorError
 
@@ -44,15 +42,11 @@ class DemoPlan(msgspec.Struct, frozen=True, kw_only=True):
     as_json: bool = False
 
 
-class Interrupted(Exception):
-    """A signal asked the run to end."""
-
-
 async def run_demo(settings: Settings, plan: DemoPlan) -> int:
     """Runs the demo; returns the exit code of the command."""
     demo = Demo(settings, plan)
     try:
-        async with _interruptible():
+        async with interruptible():
             report = await demo.run()
     except Interrupted:
         print("grindstone: interrupted; every process is stopped", file=sys.stderr)
@@ -66,32 +60,6 @@ async def run_demo(settings: Settings, plan: DemoPlan) -> int:
     return 0 if report.passed else 1
 
 
-@asynccontextmanager
-async def _interruptible() -> AsyncIterator[None]:
-    """SIGINT and SIGTERM cancel what runs inside, once; it comes out as `Interrupted`."""
-    task = asyncio.current_task()
-    loop = asyncio.get_running_loop()
-    asked = False
-
-    def ask() -> None:
-        nonlocal asked
-        if not asked and task is not None:
-            asked = True
-            task.cancel()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, ask)
-    try:
-        yield
-    except asyncio.CancelledError:
-        if asked:
-            raise Interrupted from None
-        raise
-    finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.remove_signal_handler(number)
-
-
 class Demo:
     """One run."""
 
@@ -100,7 +68,8 @@ class Demo:
         self._began_ms = time.time() * 1000
         self._plan = plan
         self._facts = Facts()
-        self._system = System(settings, HOME.resolve(), wipe=True)
+        settings = msgspec.structs.replace(settings, data_dir=str((HOME / "data").resolve()))
+        self._system = System(settings, HOME, wipe=True)
         self._screen = Screen(self._facts, plan.seconds, to_stderr=plan.as_json)
         self._kills = 0
         self._rates: list[float] = []

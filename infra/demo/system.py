@@ -34,15 +34,18 @@ class BusyError(Exception):
 class System:
     """Starts and stops a whole Grindstone below `folder`; `settings` are those of the processes."""
 
-    def __init__(self, settings: Settings, folder: Path, wipe: bool) -> None:
-        self.folder = folder
+    def __init__(
+        self, settings: Settings, folder: Path, wipe: bool, own_broker: bool = True
+    ) -> None:
+        self.folder = folder.resolve()
         self._wipe = wipe
+        self._own_broker = own_broker
         self._held = ExitStack()
         self._lock: IO[str] | None = None
         self.settings = settings
         self.broker: LocalBroker | None = None
         policy = msgspec.structs.asdict(settings.restarts)
-        self.supervisor: Supervisor
+        self.supervisor: Supervisor  # made by `open`, once the folder is ours
         self._policy = RestartPolicy(**policy)
         self.restarts: list[tuple[float, str]] = []
 
@@ -55,20 +58,21 @@ class System:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         self._take_folder()
-        broker = LocalBroker(self.folder)
+        if self._wipe:
+            shutil.rmtree(self.settings.data_dir, ignore_errors=True)
+        self.supervisor = Supervisor(self.settings.run_dir, self._policy, self._changed)
+        if self._own_broker:
+            await self._open_broker()
+        await ensure_topics(self.settings)
+
+    async def _open_broker(self) -> None:
+        self.broker = broker = LocalBroker(self.folder)
         if self._wipe:
             await asyncio.to_thread(broker.wipe)
-            for name in ("data", "logs"):
-                shutil.rmtree(self.folder / name, ignore_errors=True)
         self._held.enter_context(Guard(self.folder))
-        self.broker = broker
-        self.supervisor = Supervisor(self.folder, self._policy, self._changed)
         address = await asyncio.to_thread(broker.start)
         kafka = msgspec.structs.replace(self.settings.kafka, bootstrap_servers=address)
-        self.settings = msgspec.structs.replace(
-            self.settings, kafka=kafka, data_dir=str(self.folder / "data")
-        )
-        await ensure_topics(self.settings)
+        self.settings = msgspec.structs.replace(self.settings, kafka=kafka)
 
     async def start(self, names: Iterable[str] = tuple(PROCESSES)) -> None:
         """Starts processes in the order given."""
@@ -119,7 +123,7 @@ class System:
         if child.state == "waiting":
             self.restarts.append((time.time(), child.spec.name))
         write_processes(
-            self.folder,
+            self.settings.run_dir,
             [
                 {
                     "name": c.spec.name,

@@ -1,0 +1,93 @@
+"""`verify`: the whole proof over the topics and the archive of these settings."""
+
+import sys
+from typing import Any
+
+import msgspec
+
+from agents.rewards.agent import MakeRewardsFold
+from infra.settings import Settings
+from streams.verify import VerifyProgress, VerifyReport, VerifySettings, verify
+
+COUNTS = (
+    "decisions",
+    "settled",
+    "open",
+    "dead_decisions",
+    "dead_letters",
+    "experiences",
+    "lost",
+    "doubled",
+    "changed",
+    "extra",
+    "behind",
+    "windows",
+    "window_rows",
+    "unarchived",
+    "files",
+    "events",
+)
+
+
+def prove(settings: Settings, live: bool = False, processes: int | None = None) -> VerifyReport:
+    """The report; progress goes to stderr when that is a terminal.
+
+    `live` allows rows to be missing at the end, as they are while the system runs.
+    """
+    game = settings.load_game()
+    return verify(
+        settings.kafka,
+        settings.topics,
+        MakeRewardsFold({game.name: game}, settings.topics),
+        VerifySettings(
+            archive_url=str(settings.windows_dir.resolve()),
+            processes=processes,
+            allow_behind=live,
+        ),
+        _Progress().show if sys.stderr.isatty() else None,
+    )
+
+
+def plain(report: VerifyReport) -> dict[str, Any]:
+    """The report for scripts."""
+    return {
+        "ok": report.ok,
+        **{name: report.total(name) for name in COUNTS},
+        "announcements": report.announcements,
+        "seconds": round(report.seconds, 2),
+        "culprits": msgspec.to_builtins(report.culprits),
+    }
+
+
+def render(report: VerifyReport) -> str:
+    """The report for people."""
+    n = {name: report.total(name) for name in COUNTS}
+    lines = [
+        f"decisions {n['decisions']:,} = settled {n['settled']:,} + open {n['open']:,} "
+        f"+ dead-lettered {n['dead_decisions']:,}",
+        f"experiences {n['experiences']:,}: lost {n['lost']:,}, doubled {n['doubled']:,}, "
+        f"changed {n['changed']:,}, not of the log {n['extra']:,}",
+        f"windows {n['windows']:,} in {n['files']:,} files, {n['window_rows']:,} rows, "
+        f"{n['unarchived']:,} rows not sealed yet",
+    ]
+    if n["behind"]:
+        lines.append(f"not written yet: {n['behind']:,}")
+    for culprit in report.culprits:
+        lines.append(f"{culprit.kind} at {culprit.where}: {culprit.what}")
+    lines.append(f"{'PROVEN' if report.ok else 'NOT PROVEN'} in {report.seconds:.1f} s")
+    return "\n".join(lines)
+
+
+class _Progress:
+    """One line that is written over."""
+
+    def __init__(self) -> None:
+        self._parts: dict[int, VerifyProgress] = {}
+
+    def show(self, progress: VerifyProgress) -> None:
+        self._parts[progress.partition] = progress
+        done = sum(p.done for p in self._parts.values())
+        total = sum(p.total for p in self._parts.values())
+        end = "\n" if done == total else ""
+        sys.stderr.write(f"\rverifying {done:,} of {total:,} offsets{end}")
+        sys.stderr.flush()
