@@ -10,6 +10,7 @@ import aiokafka.producer.sender
 from aiokafka import AIOKafkaProducer
 
 from schemas.kafka import KafkaSettings
+from streams.compression import use_fast_lz4
 from streams.engine.records import OFFSET_KEY, Effects, Output
 from streams.engine.settings import EngineError, EngineSettings
 from streams.engine.table import pack_offset
@@ -30,6 +31,7 @@ class Committer:
         self._settings = settings
         self._partition = partition
         self._counts: dict[str, int] = {}
+        use_fast_lz4()
         self._producer = AIOKafkaProducer(
             **kafka.client(),
             transactional_id=f"{settings.app}-{partition}",
