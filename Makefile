@@ -31,7 +31,7 @@ setup: $(python_stamp) $(kafka_stamp)
 $(python_stamp): pyproject.toml requirements.lock requirements-torch.txt infra/setup/python.sh infra/setup/common.sh
 	@bash infra/setup/python.sh $@
 
-$(kafka_stamp): infra/kafka/pom.xml infra/setup/kafka.sh infra/setup/common.sh
+$(kafka_stamp): infra/kafka/pom.xml infra/setup/kafka.sh infra/setup/common.sh | $(python_stamp)
 	@bash infra/setup/kafka.sh $@
 
 demo: setup

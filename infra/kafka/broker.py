@@ -29,7 +29,7 @@ START_S = 90.0
 RunnerName = Literal["java", "docker"]
 
 
-class Runner(Protocol):
+class _Runner(Protocol):
     """What starts and stops the process or the container."""
 
     def launch(self, port: int, controller_port: int) -> None: ...
@@ -56,9 +56,9 @@ class BrokerState(msgspec.Struct, frozen=True):
 class LocalBroker:
     """One Kafka broker with its data under `run_dir`.
 
-    `port` is for callers who want a certain one; otherwise a free one is picked on the first start and
-    kept as long as it stays free. `runner` "docker" takes the Compose file, "java" the jars; without it
-    the environment's GRINDSTONE_BROKER decides, then whether a Docker engine answers.
+    `port` is for callers who want a certain one; otherwise a free one is picked on the first start
+    and kept as long as it stays free. `runner` "docker" takes the Compose file, "java" the jars;
+    without it the environment's GRINDSTONE_BROKER decides, then whether a Docker engine answers.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class LocalBroker:
         self._wanted_port = port
         state = self._load()
         self._runner_name = runner or (state.runner if state else _default_runner())
-        self._runner: Runner = (
+        self._runner: _Runner = (
             ComposeRunner(self.run_dir / "kafka")
             if self._runner_name == "docker"
             else JavaRunner(self.run_dir / "kafka")

@@ -1,4 +1,4 @@
-"""A Kafka broker as the `kafka` service of docker-compose.yml, for hosts where a Docker engine answers."""
+"""A Kafka broker as the `kafka` service of docker-compose.yml, where a Docker engine answers."""
 
 from __future__ import annotations
 

@@ -18,7 +18,31 @@ from infra.kafka.process import ProcessName
 
 HERE = Path(__file__).parent
 CHECKOUT = HERE.parents[1]
-JARS = CHECKOUT / ".grindstone" / "kafka" / "lib"
+PREPARED = CHECKOUT / ".grindstone" / "kafka"
+JARS = PREPARED / "lib"
+FORMATTED = PREPARED / "formatted"
+"""A formatted data folder: two files that name a cluster of one, alike for all that never meet."""
+CLASSES = PREPARED / "classes.jsa"
+"""The broker's classes, checked and laid out for the JVM: halves the CPU time of a start."""
+
+MEMORY = (
+    "-Xms128m",
+    "-Xmx384m",
+    "-Xss512k",
+    "-XX:+UseSerialGC",
+    "-XX:MaxDirectMemorySize=96m",
+    "-XX:MaxMetaspaceSize=160m",
+    "-XX:ReservedCodeCacheSize=96m",
+    "-XX:+ExitOnOutOfMemoryError",
+)
+"""Sized for one broker beside a learner: 190 MB at rest, 345 MB under load."""
+
+CLASS_PATH = (
+    "-Djava.awt.headless=true",
+    f"-Dlog4j2.configurationFile={(HERE / 'log4j2.properties').as_uri()}",
+    "-cp",
+    f"{JARS}/*",
+)
 
 STOP_S = 20.0
 """A clean stop writes its snapshots first: 1 s as a rule, more on a loaded machine."""
@@ -27,10 +51,10 @@ STOP_S = 20.0
 class JavaRunner:
     """One broker process on one folder, which another program may have started."""
 
-    def __init__(self, folder: Path, heap_mb: int = 384) -> None:
+    def __init__(self, folder: Path, *, save_classes: Path | None = None) -> None:
         self.folder = folder
         self.log = folder / "broker.log"
-        self._heap_mb = heap_mb
+        self._save_classes = save_classes
         self._child: subprocess.Popen[bytes] | None = None
         self._name_file = folder / "process.json"
 
@@ -40,11 +64,7 @@ class JavaRunner:
         Raises:
             BrokerError: There is no Java, there are no jars, or the folder could not be formatted.
         """
-        self._fetch_jars()
-        self.folder.mkdir(parents=True, exist_ok=True)
-        properties = self._write_properties(port, controller_port)
-        if not (self.folder / "data" / "meta.properties").exists():
-            self._format(properties)
+        properties = self.make_folder(port, controller_port)
         with self.log.open("ab") as log:
             self._child = subprocess.Popen(
                 [*self._java(), "kafka.Kafka", str(properties)],
@@ -57,6 +77,15 @@ class JavaRunner:
         name = ProcessName.of(self._child.pid)
         if name is not None:
             self._name_file.write_bytes(msgspec.json.encode(name))
+
+    def make_folder(self, port: int, controller_port: int) -> Path:
+        """Makes the broker's folder ready, if it is not, and returns its properties file."""
+        self._fetch_jars()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        properties = self._write_properties(port, controller_port)
+        if not (self.folder / "data" / "meta.properties").exists():
+            self._format(properties)
+        return properties
 
     def process(self) -> ProcessName | None:
         """Names the broker's process; None when it does not run."""
@@ -72,10 +101,10 @@ class JavaRunner:
         """Whether the broker's process runs; it may not serve yet."""
         return self.process() is not None
 
-    def stop(self) -> None:
+    def stop(self, wait_s: float = STOP_S) -> None:
         """Ends the process cleanly, or by force when it does not end in time."""
         name = self.process()
-        if name is not None and not name.send(signal.SIGTERM, STOP_S):
+        if name is not None and not name.send(signal.SIGTERM, wait_s):
             self.kill()
         self._reap()
 
@@ -105,21 +134,12 @@ class JavaRunner:
             self._child = None
 
     def _java(self) -> list[str]:
-        return [
-            "java",
-            "-Xms128m",
-            f"-Xmx{self._heap_mb}m",
-            "-Xss512k",
-            "-XX:+UseSerialGC",
-            "-XX:MaxDirectMemorySize=96m",
-            "-XX:MaxMetaspaceSize=160m",
-            "-XX:ReservedCodeCacheSize=96m",
-            "-XX:+ExitOnOutOfMemoryError",
-            "-Djava.awt.headless=true",
-            f"-Dlog4j2.configurationFile={(HERE / 'log4j2.properties').as_uri()}",
-            "-cp",
-            f"{JARS}/*",
-        ]
+        classes = []
+        if self._save_classes is not None:
+            classes = [f"-XX:ArchiveClassesAtExit={self._save_classes}", "-Xlog:cds=off"]
+        elif CLASSES.exists():
+            classes = [f"-XX:SharedArchiveFile={CLASSES}", "-Xlog:cds=off"]
+        return ["java", *MEMORY, *classes, *CLASS_PATH]
 
     def _write_properties(self, port: int, controller_port: int) -> Path:
         text = (HERE / "server.properties").read_text("utf-8")
@@ -134,13 +154,20 @@ class JavaRunner:
         return path
 
     def _format(self, properties: Path) -> None:
+        data = self.folder / "data"
         # what a format that was cut short left behind
-        shutil.rmtree(self.folder / "data", ignore_errors=True)
+        shutil.rmtree(data, ignore_errors=True)
+        if FORMATTED.exists():
+            aside = self.folder / "data.part"
+            shutil.rmtree(aside, ignore_errors=True)
+            shutil.copytree(FORMATTED, aside)
+            aside.rename(data)
+            return
         # Kafka's own form of an id; the x keeps it from looking like an option
         cluster = "x" + base64.urlsafe_b64encode(uuid.uuid4().bytes).decode()[1:22]
         done = subprocess.run(
             # this JVM lives a second: compiling well is not worth its while
-            [*self._java()[:1], "-XX:TieredStopAtLevel=1", *self._java()[1:]]
+            ["java", "-XX:TieredStopAtLevel=1", *MEMORY, *CLASS_PATH]
             + ["kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "-c", properties],
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -155,7 +182,7 @@ class JavaRunner:
         if shutil.which("java") is not None and any(JARS.glob("kafka_*.jar")):
             return
         # Docker answered at set-up and does no longer, or nothing was set up yet
-        stamp = JARS.parent / "ready-late"
+        stamp = PREPARED / "ready-late"
         done = subprocess.run(
             ["bash", "infra/setup/kafka.sh", str(stamp)],
             cwd=CHECKOUT,

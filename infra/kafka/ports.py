@@ -22,8 +22,8 @@ def is_free(port: int) -> bool:
 def free_ports(count: int) -> list[int]:
     """Returns different free ports below the range that the kernel gives to clients.
 
-    A broker that is away must find its port free when it comes back. Inside that range a client that
-    tries to connect again and again is sooner or later given the very port as its own, and keeps it.
+    A broker that is away must find its port free when it comes back. Inside that range a client
+    that tries to connect again and again is sooner or later given that very port as its own.
     """
     # A generator seeded by the system: a program that seeds the global one must not get equal ports
     order = random.SystemRandom()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class ProcessName:
-    """A process id with its start time: the kernel uses ids again, but not within one clock tick."""
+    """A process id and its start time: ids are used again, but not within one clock tick."""
 
     pid: int
     started_ticks: int
@@ -36,7 +36,7 @@ class ProcessName:
         return ProcessName.of(self.pid) == self
 
     def send(self, signum: signal.Signals, wait_s: float) -> bool:
-        """Sends a signal to this process and no other; returns whether it is gone after the wait."""
+        """Sends a signal to this process, no other; returns whether it is gone after the wait."""
         try:
             handle = os.pidfd_open(self.pid)
         except ProcessLookupError:

@@ -28,7 +28,7 @@ fetch_jars() {
     grep -E '^\[(ERROR|FATAL)' "$log" | head -n 8 >&2
     fail "Kafka's jars could not be fetched (all of the log: $log)"
   }
-  rm -rf "$home/lib"
+  rm -rf "$home/lib" "$home/formatted" "$home/classes.jsa"
   mv "$home/lib.part" "$home/lib"
 }
 
@@ -48,6 +48,10 @@ else
     system_packages "Kafka runs without Docker here, and that takes Java 17 and, once, Maven" "${packages[@]}"
   java_fits || fail "java must be version 17 or later; got $(java -version 2>&1 </dev/null | head -n 1)"
   [ -z "${needs_jars:-}" ] || fetch_jars
+  if [ ! -d "$home/formatted" ]; then
+    say "starting Kafka once, so that it starts quickly from now on"
+    .venv/bin/python -m infra.kafka.prepare </dev/null || fail "Kafka did not start"
+  fi
 fi
 touch "$stamp"
 say "Kafka is ready"
