@@ -2,6 +2,7 @@
 # make test    prove it                              make test ARGS="-k broker"
 # make check   lint, types, import rules
 # make clean   stop what runs here and remove all that the commands made
+# make format, make hooks (install the commit hook), make lock ARGS=--upgrade (resolve the packages anew)
 # `demo`, `test` and `check` do the set-up they need; each may be the first.
 
 SHELL := /usr/bin/env bash
@@ -21,7 +22,7 @@ here := $(shell printf %s '$(CURDIR)' | cksum | cut -d' ' -f1)
 python_stamp := .venv/ready-$(here)
 kafka_stamp := .grindstone/kafka/ready-$(here)
 
-.PHONY: help setup demo test check format hooks clean
+.PHONY: help setup demo test check format hooks lock clean
 
 help:
 	@sed -n 's/^# \{0,1\}//; 1,/^$$/p' Makefile
@@ -52,6 +53,9 @@ format: $(python_stamp)
 
 hooks: $(python_stamp)
 	.venv/bin/pre-commit install
+
+lock: $(python_stamp)
+	@bash infra/setup/lock.sh $(ARGS)
 
 clean:
 	@bash infra/setup/clean.sh
