@@ -6,7 +6,7 @@ import pytest
 
 from schemas.errors import SchemaError
 from schemas.kafka import KafkaSettings
-from streams.engine import OFFSET_KEY, EngineError, EngineSettings
+from streams.engine import OFFSET_KEY, EngineError, EngineSettings, Record
 from streams.engine.records import Batch
 from streams.engine.table import StateTable, pack_offset
 from tests.streams.enginekit import FakeCommitter, Script, app_settings, ready_part, record
@@ -22,8 +22,8 @@ def test_table_applies_changes_and_removals() -> None:
 def test_table_loads_what_the_changelog_holds() -> None:
     table = StateTable()
     assert table.last == -1
-    for key, value in ((b"a", b"1"), (OFFSET_KEY, pack_offset(41)), (b"a", None), (b"b", b"2")):
-        table.load(key, value)
+    log = ((b"a", b"1"), (OFFSET_KEY, pack_offset(41)), (b"a", None), (b"b", b"2"))
+    table.load(Record(0, offset, 0, key, value) for offset, (key, value) in enumerate(log))
     assert dict(table.view) == {b"b": b"2"}
     assert table.last == 41
 
@@ -31,7 +31,7 @@ def test_table_loads_what_the_changelog_holds() -> None:
 @pytest.mark.parametrize(("key", "value"), [(None, b"x"), (OFFSET_KEY, None), (OFFSET_KEY, b"1")])
 def test_table_refuses_what_no_engine_wrote(key: bytes | None, value: bytes | None) -> None:
     with pytest.raises(EngineError, match="must"):
-        StateTable().load(key, value)
+        StateTable().load([Record(0, 0, 0, key, value)])
 
 
 def test_table_view_is_read_only() -> None:
