@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from agents.policies import OnnxPolicy
+from agents.policies import OnnxPolicy, RandomPolicy
 from games.battle.facts import succeeded
 from games.battle.legal import STAY
 from games.battle.play import LiveMatches, Step
@@ -34,7 +34,11 @@ def play(n_steps: int, seed: int = 1, incarnation: str = "a1", worlds: int = 4) 
 
 @pytest.fixture(scope="module")
 def steps() -> list[Step]:
-    return play(2 * MAX_CYCLES + 20, worlds=10)
+    brawls = play(160, worlds=8)
+    # Random packs seldom finish each other: these matches end by their length.
+    matches = LiveMatches(BattleSettings(worlds=2, opponent_random=1, opponent_earlier=0), 1, "b1")
+    matches.policy = RandomPolicy()
+    return brawls + [matches.step(20_000 + 60 * k) for k in range(MAX_CYCLES + 20)]
 
 
 def told(steps: list[Step]) -> list[ActorEvent]:
