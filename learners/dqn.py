@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch.nn import functional
 from torch.nn.utils import clip_grad_norm_
 
+from learners.adam import Adam
 from learners.networks import ValueGraph, mask_illegal
 from learners.replay.buffer import Batch
 from learners.settings import ModelSettings
@@ -89,9 +90,7 @@ class DoubleDqn:
         self.target = copy.deepcopy(self.online).requires_grad_(False)
         self._parameters: list[torch.Tensor] = list(self.online.parameters())
         self._averages: list[torch.Tensor] = list(self.target.parameters())
-        self._optimiser = torch.optim.Adam(
-            self._parameters, lr=settings.learner.learning_rate, fused=True
-        )
+        self._optimiser = Adam(self._parameters, settings.learner.learning_rate)
 
     @property
     def policy(self) -> ValueGraph:
@@ -143,7 +142,7 @@ class DoubleDqn:
             )
 
     def _step(self, loss: torch.Tensor) -> None:
-        self._optimiser.zero_grad(set_to_none=True)
+        self._optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         clip_grad_norm_(self._parameters, self._learner.grad_clip)
         self._optimiser.step()
@@ -166,20 +165,14 @@ class DoubleDqn:
         """Return copies of all tensors that the next update depends on."""
         tensors = {f"online.{k}": v for k, v in self.online.state_dict().items()}
         tensors |= {f"target.{k}": v for k, v in self.target.state_dict().items()}
-        for i, slot in self._optimiser.state_dict()["state"].items():
-            tensors |= {f"adam.{i}.{name}": value for name, value in slot.items()}
+        tensors |= {f"adam.{k}": v for k, v in self._optimiser.state().items()}
         return {k: v.detach().cpu().clone() for k, v in tensors.items()}
 
     def restore(self, state: dict[str, torch.Tensor]) -> None:
         """Take a `state`."""
         for prefix, graph in (("online.", self.online), ("target.", self.target)):
             graph.load_state_dict(_part(state, prefix))
-        slots: dict[int, dict[str, torch.Tensor]] = {}
-        for key, value in _part(state, "adam.").items():
-            index, name = key.split(".")
-            slots.setdefault(int(index), {})[name] = value
-        optimiser = self._optimiser.state_dict()
-        self._optimiser.load_state_dict({**optimiser, "state": slots})
+        self._optimiser.restore(_part(state, "adam."))
 
 
 def _part(state: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:

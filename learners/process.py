@@ -269,6 +269,14 @@ class LearnerProcess:
         ends = {partition: self._consumer.highwater(partition) for partition in self._done}
         return sum(max(0, (ends[p] or 0) - done) for p, done in self._done.items())
 
+    def open_models(self) -> list[str]:
+        """Return the keys of the models that are open here."""
+        return list(self._sessions)
+
+    def owned_partitions(self) -> list[int]:
+        """Return the partitions of `replay-windows` that are ours."""
+        return [partition.partition for partition in self._starts]
+
     async def assigned(self, partitions: Iterable[TopicPartition]) -> None:
         """Read each new partition from where its models' checkpoints stand."""
         self._generation += 1
