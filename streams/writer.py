@@ -39,6 +39,10 @@ _BATCH_BYTES = 900_000
 """One produce batch: under the broker's default limit of 1,048,588 with room for its headers."""
 
 
+_ABANDON_S = 2.0
+"""How long requests in flight may take to notice that they are cancelled."""
+
+
 class WriteError(RuntimeError):
     """Events could not be written; the writer is of no more use and its process should end."""
 
@@ -219,9 +223,7 @@ class EventWriter:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        if n_left:  # else its stop() would wait for them
-            producer._message_accumulator.fail_all(WriteError("closed"))
-        await producer.stop()
+        await (_abandon(producer) if n_left else producer.stop())
         if problem is not None:
             msg = f"{n_left} events were not acknowledged by {self._topic}: {problem!r}"
             raise WriteError(msg) from problem
@@ -325,3 +327,13 @@ class EventWriter:
         self._progress.set()
         if self.on_progress is not None:
             self.on_progress(0)
+
+
+async def _abandon(producer: AIOKafkaProducer) -> None:
+    """Disconnect without waiting for what is not acknowledged, as `AIOKafkaProducer.stop` would."""
+    producer._closed = True
+    sender = producer._sender.sender_task
+    if sender is not None:
+        sender.cancel()
+        await asyncio.wait([sender], timeout=_ABANDON_S)
+    await producer.client.close()
