@@ -1,0 +1,1 @@
+"""The set-up: shell scripts, and what they need of Python."""
