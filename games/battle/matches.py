@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agents.policies.choice import Policy, RowRandom
+from agents.policies.mix import RandomPolicy
 from games.battle.legal import legal_actions
 from games.battle.seeds import stream_keys
 from games.battle.world import BLUE, PACK_SIZE, RED, BattleWorld, Result
@@ -52,8 +53,13 @@ def play_matches(
     seeds: Sequence[int],
     swap_sides: bool = True,
     n_worlds: int = 64,
+    opening: int = 0,
 ) -> list[MatchResult]:
     """Plays every seed, with `swap_sides` once as red and once as blue, one after the other.
+
+    In the first `opening` steps both sides move at random: two policies that draw nothing would
+    play the same match on nearly every seed, as all start alike. The scripted pack wanders by
+    itself and needs none.
 
     The result is a function of the policies and the seeds alone: a match draws from streams of
     its own, so neither `n_worlds` nor the other matches change it. Results come in the order of
@@ -63,7 +69,7 @@ def play_matches(
     plan = [(seed, side) for seed in seeds for side in sides]
     matches = iter([_Match(k, seed, side) for k, (seed, side) in enumerate(plan)])
     results: list[MatchResult | None] = [None] * len(plan)
-    arena = _Arena(min(n_worlds, len(plan)), matches)
+    arena = _Arena(min(n_worlds, len(plan)), matches, opening)
     while arena.playing:
         arena.step(home, away)
         for match, world in arena.finish():
@@ -92,8 +98,10 @@ def tally(results: Sequence[MatchResult]) -> Tally:
 class _Arena:
     """Worlds that run side by side so that each policy answers for all of them at once."""
 
-    def __init__(self, n_worlds: int, matches: Iterator[_Match]) -> None:
+    def __init__(self, n_worlds: int, matches: Iterator[_Match], opening: int) -> None:
         self._matches = matches
+        self._opening = opening
+        self._opener = RandomPolicy()
         self._worlds = [BattleWorld() for _ in range(n_worlds)]
         self._random = RowRandom(np.zeros(n_worlds * _STREAMS, dtype=np.uint64))
         self._current: dict[int, _Match] = {}
@@ -123,7 +131,14 @@ class _Arena:
                 self._begin(k)
 
     def _act(self, policy: Policy, sides: dict[int, int]) -> dict[int, NDArray[np.int64]]:
-        """The policy's actions for its side of each world."""
+        """The actions of one side of each world: the policy's, or random ones in the opening."""
+        early = {k: t for k, t in sides.items() if self._worlds[k].steps < self._opening}
+        late = {k: t for k, t in sides.items() if k not in early}
+        return self._ask(self._opener, early) | self._ask(policy, late)
+
+    def _ask(self, policy: Policy, sides: dict[int, int]) -> dict[int, NDArray[np.int64]]:
+        if not sides:
+            return {}
         rows = np.concatenate(
             [k * _STREAMS + t * PACK_SIZE + self._worlds[k].slots(t) for k, t in sides.items()]
         )

@@ -26,6 +26,8 @@ _CHUNKS: Final = 2
 """Parts of a stage; after each the rest is spared where it could change nothing."""
 _HOPELESS: Final = 0.99
 """One-sided confidence with which a candidate must be behind the champion to be stopped early."""
+_OPENING: Final = 8
+"""Random steps before two learned policies meet, about what the packs need to come in sight."""
 _LATENCY_CALLS: Final = 200
 
 
@@ -83,8 +85,10 @@ class Trials:
     def _head_to_head(self, candidate: Policy, champion: Policy) -> None:
         n = math.ceil(self._gate.head_to_head / 2)
         seeds = match_seeds("gate", self._model, f"{candidate.version}/{champion.version}", n)
-        label = f"gate/{self._model}/{candidate.version}/{champion.version}"
-        results = self._play(candidate, champion, seeds)
+        label = f"gate/{self._model}/{candidate.version}/{champion.version}/opening{_OPENING}"
+        results = play_matches(
+            candidate, champion, seeds, n_worlds=self._n_worlds, opening=_OPENING
+        )
         versions = candidate.version, champion.version
         self.matches.append(_match_up("gate", *versions, label, results))
 

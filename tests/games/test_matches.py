@@ -54,6 +54,14 @@ def test_matches_give_policies_only_standing_agents_and_the_games_mask() -> None
     assert len(play_matches(Watching(), Watching(), SEEDS)) == 6
 
 
+def test_matches_of_policies_that_draw_nothing_differ_by_their_opening() -> None:
+    one, other = (OnnxPolicy(battle_graph(k), f"v{k}") for k in (1, 2))
+    seeds = match_seeds("gate", "battle-pack", "v0001", 8)
+    plain, opened = (play_matches(one, other, seeds, opening=k) for k in (0, 8))
+    assert len({r[1:] for r in opened}) > len({r[1:] for r in plain})
+    assert play_matches(one, other, seeds, opening=8, n_worlds=3) == opened
+
+
 def test_matches_of_no_seed_are_none() -> None:
     assert play_matches(ScriptedPolicy(), ScriptedPolicy(), []) == []
     assert tally([]).n == 0
