@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import hashlib
 import io
+import threading
 import warnings
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,9 @@ MAX_ERROR = 1e-4
 
 TIE = 1e-5
 """Two best values nearer than this may swap places without being a disagreement."""
+
+_TRACING = threading.Lock()
+"""The exporter keeps its state in globals: one at a time in a process."""
 
 MODEL, WEIGHTS, MANIFEST = "model.onnx", "weights.safetensors", "manifest.json"
 
@@ -62,7 +66,7 @@ class OnnxTemplate:
         buffer = io.BytesIO()
         example = (torch.zeros(2, shape.size), torch.ones(2, shape.n_actions, dtype=torch.bool))
         rows = {0: "batch"}
-        with warnings.catch_warnings():
+        with _TRACING, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             torch.onnx.export(
                 copy.deepcopy(graph).cpu().eval(), example, buffer,  # type: ignore[arg-type]

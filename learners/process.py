@@ -126,8 +126,8 @@ class LearnerProcess:
 
     async def _consume(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
-            generation = self._generation
             batches = await self._consumer.getmany(timeout_ms=200, max_records=FETCH_RECORDS)
+            generation = self._generation  # these records are of the present assignment
             for partition, records in batches.items():
                 for record in records:
                     if stop.is_set() or generation != self._generation:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -122,9 +123,15 @@ def walk(n_rows: int, seed: int = 0, say_next: bool = True) -> list[Experience]:
     return rows
 
 
-def write_window(archive: Path, rows: list[Experience], index: int = 0) -> Window:
+def changed(row: Experience, **changes: object) -> Experience:
+    return msgspec.structs.replace(row, **changes)
+
+
+def write_window(
+    archive: Path, rows: list[Experience], index: int = 0, kind: str = "walker"
+) -> Window:
     """Write rows as the archiver does and return the window that announces them."""
-    window_id = f"toy/walker/p0/{rows[0].origin.offset}.{index}"
+    window_id = f"toy/{kind}/p0/{rows[0].origin.offset}.{index}"
     path = archive / f"{window_id}.parquet"
     path.parent.mkdir(parents=True, exist_ok=True)
     sink = pa.BufferOutputStream()
@@ -137,7 +144,7 @@ def write_window(archive: Path, rows: list[Experience], index: int = 0) -> Windo
     return Window(
         window_id=window_id,
         game="toy",
-        archetype="walker",
+        archetype=kind,
         partition=0,
         n_rows=len(rows),
         digest=rows_digest(rows),
@@ -152,6 +159,8 @@ def write_window(archive: Path, rows: list[Experience], index: int = 0) -> Windo
     )
 
 
-def write_windows(archive: Path, rows: list[Experience], size: int) -> list[Window]:
+def write_windows(
+    archive: Path, rows: list[Experience], size: int, kind: str = "walker"
+) -> list[Window]:
     """Cut rows into windows of ``size`` and write them."""
-    return [write_window(archive, rows[i : i + size]) for i in range(0, len(rows), size)]
+    return [write_window(archive, rows[i : i + size], 0, kind) for i in range(0, len(rows), size)]
