@@ -28,6 +28,7 @@ help:
 	@sed -n 's/^# \{0,1\}//; 1,/^$$/p' Makefile
 
 setup: $(python_stamp) $(kafka_stamp)
+	@:
 
 $(python_stamp): pyproject.toml requirements.lock requirements-torch.txt infra/setup/python.sh infra/setup/common.sh
 	@bash infra/setup/python.sh $@

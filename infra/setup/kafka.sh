@@ -48,9 +48,11 @@ else
     system_packages "Kafka runs without Docker here, and that takes Java 17 and, once, Maven" "${packages[@]}"
   java_fits || fail "java must be version 17 or later; got $(java -version 2>&1 </dev/null | head -n 1)"
   [ -z "${needs_jars:-}" ] || fetch_jars
-  if [ ! -d "$home/formatted" ]; then
+  # the class archive holds for jars in this very place
+  if [ ! -d "$home/formatted" ] || [ "$(cat "$home/checkout" 2>/dev/null)" != "$PWD" ]; then
     say "starting Kafka once, so that it starts quickly from now on"
     .venv/bin/python -m infra.kafka.prepare </dev/null || fail "Kafka did not start"
+    printf '%s\n' "$PWD" >"$home/checkout"
   fi
 fi
 touch "$stamp"
