@@ -25,7 +25,7 @@ from schemas.errors import SchemaError
 
 if TYPE_CHECKING:
     from infra.metrics import MetricWriter
-    from streams.engine.records import Table
+    from streams.engine.records import FoldFactory, Table
     from streams.engine.settings import EngineSettings
     from streams.engine.stats import EngineStats
 
@@ -149,54 +149,57 @@ def _archiver(settings: Settings) -> None:
     _until_stopped(work)
 
 
-def _supervised(settings: Settings, engine: "EngineSettings") -> "EngineSettings":
+def _supervised(engine: "EngineSettings") -> "EngineSettings":
     """Under a supervisor there is one worker of a kind: its successor takes its place at once."""
     if PARENT_VARIABLE not in os.environ:
         return engine
     return msgspec.structs.replace(engine, instance_id=f"{engine.app}-supervised")
 
 
-def _stats_writer(settings: Settings, process: str) -> "Callable[[EngineStats], None]":
-    from infra.metrics import MetricWriter
+def _fold_worker(
+    settings: Settings, app: str, engine: "EngineSettings", make: "FoldFactory"
+) -> None:
+    """Runs a fold as a Faust worker until it is told to stop."""
+    from streams.faust_app import build_app, run_worker
 
-    metrics = MetricWriter(settings.kafka, settings.topics, process)
+    async def work() -> None:
+        async with _metrics(settings, app) as metrics:
 
-    def write(stats: "EngineStats") -> None:
-        metrics.offer(
-            {
-                "records": stats.records,
-                "batches": stats.batches,
-                "commit_p95_ms": stats.commit_p95_ms,
-                "lag": sum(stats.lag.values()),
-                "keys": stats.keys,
-            }
-        )
+            def report(stats: "EngineStats") -> None:
+                metrics.offer(
+                    {
+                        "records": stats.records,
+                        "batches": stats.batches,
+                        "commit_p95_ms": stats.commit_p95_ms,
+                        "lag": sum(stats.lag.values()),
+                        "keys": stats.keys,
+                    }
+                )
 
-    return write
+            engine_of_one = _supervised(engine)
+            await run_worker(build_app(engine_of_one, settings.kafka, make, on_stats=report))
+
+    asyncio.run(work())
 
 
 def _rewards(settings: Settings) -> None:
     from agents.rewards.agent import APP, MakeRewardsFold, rewards_settings
-    from streams.faust_app import run_fold_worker
 
     game = settings.load_game()
-    engine = _supervised(settings, rewards_settings(settings.topics))
     make = MakeRewardsFold({game.name: game}, settings.topics)
-    run_fold_worker(APP, engine, settings.kafka, make, _stats_writer(settings, APP))
+    _fold_worker(settings, APP, rewards_settings(settings.topics), make)
 
 
 def _release(settings: Settings) -> None:
     from agents.release.agent import APP, release_settings
     from agents.release.fold import ReleaseFold
-    from streams.faust_app import run_fold_worker
 
     game = settings.load_game()
-    engine = _supervised(settings, release_settings(settings.topics))
 
     def make(partition: int, table: "Table") -> ReleaseFold:
         return ReleaseFold(partition, table, {game.name: game}, settings.topics)
 
-    run_fold_worker(APP, engine, settings.kafka, make, _stats_writer(settings, APP))
+    _fold_worker(settings, APP, release_settings(settings.topics), make)
 
 
 def _learner(settings: Settings) -> None:

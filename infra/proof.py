@@ -1,12 +1,17 @@
 """`verify`: the whole proof over the topics and the archive of these settings."""
 
+import multiprocessing
+import os
 import sys
 from typing import Any
 
 import msgspec
 
 from agents.rewards.agent import MakeRewardsFold
+from agents.rewards.fold import RewardsFold
 from infra.settings import Settings
+from infra.supervisor import PARENT_VARIABLE, die_with_parent
+from streams.engine.records import Table
 from streams.verify import VerifyProgress, VerifyReport, VerifySettings, verify
 
 COUNTS = (
@@ -29,6 +34,18 @@ COUNTS = (
 )
 
 
+class Refold(msgspec.Struct, frozen=True):
+    """Makes the fold; in a process of a pool it first ties that process to its parent's life."""
+
+    make: MakeRewardsFold
+
+    def __call__(self, partition: int, table: Table) -> RewardsFold:
+        """The fold of a partition on its table."""
+        if multiprocessing.parent_process() is not None:
+            die_with_parent({PARENT_VARIABLE: str(os.getppid())})
+        return self.make(partition, table)
+
+
 def prove(settings: Settings, live: bool = False, processes: int | None = None) -> VerifyReport:
     """The report; progress goes to stderr when that is a terminal.
 
@@ -38,7 +55,7 @@ def prove(settings: Settings, live: bool = False, processes: int | None = None) 
     return verify(
         settings.kafka,
         settings.topics,
-        MakeRewardsFold({game.name: game}, settings.topics),
+        Refold(MakeRewardsFold({game.name: game}, settings.topics)),
         VerifySettings(
             archive_url=str(settings.windows_dir.resolve()),
             processes=processes,

@@ -1,19 +1,18 @@
 """Follows the topics of a run and keeps its `Facts` up to date, at little cost."""
 
 import asyncio
-import os
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from aiokafka.errors import KafkaError
 
 from infra import logs
 from infra.demo.facts import Facts
 from infra.ledger import read_tails
-from infra.memory import sessions_memory_bytes
 from infra.reading import Look
 from infra.settings import Settings
 from infra.status import group_lags
+from infra.usage import sessions_usage
 from schemas.codec import decode_record
 from schemas.events import Decision
 from schemas.model_events import decode_model_event
@@ -22,8 +21,8 @@ from schemas.records import decode_metric, decode_window
 log = logs.get(__name__)
 
 SAMPLE_S = 1.5
-MEMORY_EVERY = 3
-"""Samples between two looks at memory: the kernel walks every mapping for it."""
+USAGE_EVERY = 3
+"""Samples between two looks at memory and time: the kernel walks every mapping for it."""
 FIRST_RECORDS = 200
 LATENCY_ROWS = 40
 """Experiences a partition whose latency one sample takes."""
@@ -33,12 +32,16 @@ class Collector:
     """Two tasks: one follows the small topics, one samples the large ones at their ends."""
 
     def __init__(
-        self, settings: Settings, facts: Facts, began_ms: float, pids: Callable[[], list[int]]
+        self,
+        settings: Settings,
+        facts: Facts,
+        began_ms: float,
+        leaders: Callable[[], dict[int, str]],
     ) -> None:
         self._settings = settings
         self._facts = facts
         self._began_ms = began_ms
-        self._pids = pids
+        self._leaders = leaders
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
@@ -54,11 +57,11 @@ class Collector:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _again(self, work: Callable[[], "asyncio.Future[None] | object"]) -> None:
+    async def _again(self, work: Callable[[], Awaitable[None]]) -> None:
         """Runs `work` again when Kafka fails it: a broker may be away for a while."""
         while True:
             try:
-                await work()  # type: ignore[misc]
+                await work()
             except KafkaError as error:
                 log.warning("the view lost Kafka", error=str(error))
                 await asyncio.sleep(1.0)
@@ -80,8 +83,8 @@ class Collector:
             n = 0
             while True:
                 await self.sample(look)
-                if n % MEMORY_EVERY == 0:
-                    self._sample_memory()
+                if n % USAGE_EVERY == 0:
+                    self.sample_usage()
                 n += 1
                 await asyncio.sleep(SAMPLE_S)
 
@@ -111,7 +114,11 @@ class Collector:
                     held = self._facts.first_decision_s
                     self._facts.first_decision_s = min(seconds, held or seconds)
 
-    def _sample_memory(self) -> None:
-        facts = self._facts
-        facts.memory_bytes = sessions_memory_bytes(self._pids(), os.getpid())
+    def sample_usage(self) -> None:
+        """Memory and processor time of every process of the run."""
+        facts, leaders = self._facts, self._leaders()
+        usage = sessions_usage(leaders)
+        facts.memory_bytes = sum(used.memory_bytes for used in usage.values())
         facts.memory_peak_bytes = max(facts.memory_peak_bytes, facts.memory_bytes)
+        for pid, name in leaders.items():
+            facts.cpu[name, pid] = usage[name].cpu_s

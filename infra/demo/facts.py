@@ -89,6 +89,7 @@ class Facts:
         self.dead_letters = 0
         self.memory_bytes = 0
         self.memory_peak_bytes = 0
+        self.cpu: dict[tuple[str, int], float] = {}
         self.first_decision_s: float | None = None
         self.decision_rate = Rate()
         self.match_rate = Rate()
@@ -172,6 +173,13 @@ class Facts:
             return None
         ordered = sorted(self.latencies_ms)
         return ordered[min(len(ordered) - 1, math.ceil(0.95 * len(ordered)) - 1)]
+
+    def cpu_s(self) -> dict[str, float]:
+        """Seconds of processor time by process, those that were killed included."""
+        total: dict[str, float] = {}
+        for (name, _), seconds in self.cpu.items():
+            total[name] = round(total.get(name, 0.0) + seconds, 1)
+        return total
 
     def metric(self, name: str, process: str | None = None) -> float | None:
         """The last value of a metric, of one process or of whichever has it."""

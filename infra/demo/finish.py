@@ -2,9 +2,11 @@
 
 import asyncio
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 import msgspec
 
@@ -112,10 +114,11 @@ class Finish:
             )
         try:
             answer, _ = await process.communicate(given)
-        except asyncio.CancelledError:
-            process.kill()
+        finally:
+            # With all that it started: an orphan would hold the pipe, and this wait, open.
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
             await process.wait()
-            raise
         if not answer:
             self.problems.append(f"{module} must answer; got exit code {process.returncode}")
             log.warning("no answer", module=module, log=str(errors))

@@ -61,9 +61,14 @@ def write_picture(path: Path, story: Story) -> None:
         _baselines(axes, story)
         _curve(axes, story)
         _verdict(axes, story)
-        axes.legend(
-            loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=3, frameon=False, labelcolor=INK
-        )
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(
+                loc="upper center",
+                bbox_to_anchor=(0.5, -0.13),
+                ncols=3,
+                frameon=False,
+                labelcolor=INK,
+            )
         figure.savefig(path, facecolor="white")
         plt.close(figure)
 

@@ -37,6 +37,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     experience_p95_ms: float | None
     swap_max_ms: float | None
     memory_peak_mb: float
+    cpu_s: dict[str, float]
+    """Processor seconds by process until the game stopped."""
     restarts: int
     kills: int
     reasons: list[str]
@@ -135,6 +137,7 @@ def summary(report: Report) -> str:
         ("decision to experience", number(report.experience_p95_ms, "ms (p95)")),
         ("version to every world", number(report.swap_max_ms, "ms (max)")),
         ("memory at its peak", number(report.memory_peak_mb, "MB")),
+        ("processor seconds", ", ".join(f"{n} {s:.0f}" for n, s in report.cpu_s.items())),
         ("restarts, kills", f"{report.restarts}, {report.kills}"),
         ("picture", report.picture or "-"),
         ("numbers", report.csv or "-"),

@@ -96,7 +96,7 @@ class Demo:
                 await self._system.close()
 
     async def _with_view(self) -> Report:
-        collector = Collector(self._settings, self._facts, self._began_ms, self._system.pids)
+        collector = Collector(self._settings, self._facts, self._began_ms, self._system.leaders)
         ticking = asyncio.create_task(self._tick())
         try:
             self._say("starting the processes")
@@ -137,6 +137,7 @@ class Demo:
                     await asyncio.gather(task, return_exceptions=True)
 
     async def _finish(self, collector: Collector) -> Report:
+        collector.sample_usage()
         finish = Finish(self._system, self._facts, self._say)
         await finish.wind_up()
         self._say("judging on fresh matches, verifying the log")
@@ -207,6 +208,7 @@ class Demo:
             experience_p95_ms=facts.latency_p95_ms,
             swap_max_ms=max(facts.swaps_ms, default=None),
             memory_peak_mb=facts.memory_peak_bytes / 1e6,
+            cpu_s=facts.cpu_s(),
             restarts=len(self._system.restarts),
             kills=self._kills,
             reasons=reasons,

@@ -97,12 +97,16 @@ class System:
             if self._lock is not None:
                 self._lock.close()
 
-    def pids(self) -> list[int]:
-        """Leaders of the sessions that belong to this run."""
-        pids = [child.pid for child in self.supervisor.children if child.pid is not None]
-        if self.broker is not None and self.broker.pid is not None:
-            pids.append(self.broker.pid)
-        return pids
+    def leaders(self) -> dict[int, str]:
+        """Leaders of the sessions that belong to this run, this process, and their names."""
+        found = {os.getpid(): "demo"}
+        for child in self.supervisor.children:
+            if child.pid is not None:
+                found[child.pid] = child.spec.name
+        broker = self.broker.pid if self.broker is not None else None
+        if broker is not None:
+            found[broker] = "broker"
+        return found
 
     def states(self) -> dict[str, str]:
         """Process -> its state, the broker first."""
