@@ -86,17 +86,14 @@ def _service(app: FoldApp) -> type[faust.Service]:
 
         async def on_start(self) -> None:
             app.flow_control.resume()  # Faust's consumer would; without it no batch is delivered
-            try:
-                await app.engine.start()
-            except Exception as error:
-                die(f"{app.engine.settings.app} could not start", error)
 
         @faust.Service.task
         async def pump(self) -> None:
             try:
-                await app.engine.pump()
+                await app.engine.start()  # in a task, so that a stop need not wait for a broker
             except Exception as error:
-                die(f"{app.engine.settings.app} cannot go on", error)
+                die(f"{app.engine.settings.app} could not start", error)
+            await app.engine.pump()
 
         async def on_stop(self) -> None:
             await app.engine.stop()

@@ -45,12 +45,11 @@ class Committer:
         """Fence the previous owner, whose open transaction is aborted, and look the topics up.
 
         Raises:
-            EngineError: a topic has not the partition that its records would go to.
+            EngineError: the changelog has too few partitions.
         """
         await self._producer.start()
         for topic in (self._settings.changelog, *self._settings.outputs):
-            partitions = await self._producer.partitions_for(topic)
-            self._counts[topic] = len(partitions)
+            self._counts[topic] = len(await self._producer.partitions_for(topic))
         n = self._counts[self._settings.changelog]
         if self._partition >= n:
             msg = (

@@ -66,11 +66,13 @@ class PartitionEngine:
         """Join the group; partitions are recovered in the background.
 
         Raises:
+            EngineError: a topic does not exist.
             KafkaError: no broker answers or lets us in.
         """
         consumer = AIOKafkaConsumer(**self._kafka.client(), **_consumer_settings(self.settings))
         try:
             await consumer.start()
+            self._check_topics(await consumer.topics())
         except BaseException:
             await consumer.stop()
             raise
@@ -82,6 +84,14 @@ class PartitionEngine:
         self._keeper = Housekeeping(self.settings, consumer, self._owner.parts)
         consumer.subscribe([self.settings.source], listener=self._owner)
 
+    def _check_topics(self, existing: set[str]) -> None:
+        """Refuse to start without them: the broker might make them with other partitions."""
+        s = self.settings
+        for topic in (s.source, s.changelog, *s.outputs):
+            if topic not in existing:
+                msg = f"topic {topic} must exist before {s.app} starts; got none of that name"
+                raise EngineError(msg)
+
     async def pump(self) -> None:
         """Keep the group's offsets and tell the statistics until `stop` is called."""
         while not self._stopped.is_set():
@@ -89,10 +99,17 @@ class PartitionEngine:
                 async with asyncio.timeout(self.settings.group_commit_ms / 1000):
                     await self._stopped.wait()
             except TimeoutError:
-                if self._keeper is not None:
-                    await self._keeper.turn()
-                if self._on_stats is not None:
-                    self._on_stats(self.stats())
+                await self._look_around()
+
+    async def _look_around(self) -> None:
+        try:
+            if self._keeper is not None and not self._tasks.stopping:
+                await self._keeper.turn()
+            if self._on_stats is not None:
+                self._on_stats(self.stats())
+        except Exception as error:
+            if not self._tasks.stopping:
+                self._tasks.fatal(f"{self.settings.app} cannot go on", error)
 
     async def process(self, batch: Batch) -> None:
         """Fold a batch and start its commit; batches of a partition must come in order."""

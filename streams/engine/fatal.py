@@ -26,7 +26,8 @@ def is_fenced(error: BaseException | None) -> bool:
 def die(reason: str, error: BaseException | None = None) -> NoReturn:
     """End the process now, with one line on the stream that Faust does not redirect."""
     code = EXIT_FENCED if is_fenced(error) else EXIT_FATAL
-    detail = f": {type(error).__name__}: {error}" if error is not None else ""
+    name, text = type(error).__name__, str(error)  # Kafka's errors begin with their name
+    detail = "" if error is None else f": {text if text.startswith(name) else f'{name}: {text}'}"
     stream = sys.__stderr__
     if stream is not None:
         stream.write(f"fatal: {reason}{detail} (exit {code})\n".replace("\n", " ").strip() + "\n")

@@ -6,11 +6,11 @@ import asyncio
 import logging
 from typing import Any
 
-from aiokafka.errors import KafkaError
+from aiokafka.errors import ConsumerStoppedError, IllegalStateError, KafkaError
 from aiokafka.structs import OffsetAndMetadata
 
 from streams.engine.part import Part
-from streams.engine.settings import EngineSettings
+from streams.engine.settings import EngineError, EngineSettings
 
 log = logging.getLogger("grindstone.engine")
 
@@ -36,9 +36,15 @@ class Housekeeping:
         }
 
     async def turn(self) -> None:
-        """Look at the ends of the partitions and tell the group where we are."""
+        """Look at the ends of the partitions and tell the group where we are.
+
+        Raises:
+            EngineError: the group refuses us, which no feed would see.
+        """
         try:
             async with asyncio.timeout(_ANSWER_S):
+                if not self._parts:
+                    await self._ask_group()
                 tps = [part.tp for part in self._recovered()]
                 if tps:
                     ends = await self._consumer.end_offsets(tps)
@@ -63,6 +69,16 @@ class Housekeeping:
         if news:
             await self._consumer.commit(news)
             self._told.update({tp.partition: offset.offset for tp, offset in news.items()})
+
+    async def _ask_group(self) -> None:
+        """Let the consumer raise what keeps it from joining; a worker without parts has no feed."""
+        try:
+            await self._consumer.getmany(timeout_ms=0)
+        except KafkaError as error:
+            if error.retriable or isinstance(error, (IllegalStateError, ConsumerStoppedError)):
+                raise
+            msg = f"group {self._app} must take us in; got {error!r}"
+            raise EngineError(msg) from error
 
     def _recovered(self) -> list[Part]:
         return [part for part in self._parts.values() if part.fold is not None]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from streams.engine.engine import PartitionEngine
 
@@ -34,10 +34,17 @@ async def serve(engine: PartitionEngine) -> None:
     """
     loop = asyncio.get_running_loop()
     with stop_signals() as stop:
-        await engine.start()
-        pump = loop.create_task(engine.pump())
+        life = loop.create_task(_live(engine))
         asked = loop.create_task(stop.wait())
-        await asyncio.wait((pump, asked), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((life, asked), return_when=asyncio.FIRST_COMPLETED)
         asked.cancel()
         await engine.stop()
-        await pump
+        if stop.is_set():
+            life.cancel()  # it may still be waiting for a broker
+        with suppress(asyncio.CancelledError):
+            await life
+
+
+async def _live(engine: PartitionEngine) -> None:
+    await engine.start()
+    await engine.pump()

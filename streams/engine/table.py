@@ -95,8 +95,8 @@ class Recovery:
             request_timeout_ms=self._settings.request_timeout_ms,
         )
         started = time.monotonic()
-        await consumer.start()
         try:
+            await consumer.start()
             table = await self._read(consumer)
         finally:
             await consumer.stop()

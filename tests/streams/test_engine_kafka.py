@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -200,6 +201,62 @@ def test_engine_tells_the_group_its_offsets(broker: str, topics_prefix: str) -> 
             await answers(broker, app.outputs[0], 3)
         async with AIOKafkaConsumer(bootstrap_servers=broker, group_id=app.app) as consumer:
             assert await consumer.committed(TopicPartition(app.source, 0)) == 3
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("field", ["source", "changelog", "outputs"])
+def test_engine_refuses_to_start_without_a_topic(
+    broker: str, topics_prefix: str, field: str
+) -> None:
+    async def main() -> None:
+        kafka = await make_topics(broker, app_settings(topics_prefix))
+        absent = f"{topics_prefix}absent"
+        value = (absent,) if field == "outputs" else absent
+        app = app_settings(topics_prefix, **{field: value})
+        with pytest.raises(EngineError, match=f"topic {absent} must exist"):
+            async with running(app, kafka, Folds(app), Deaths()):
+                pass
+
+    asyncio.run(main())
+
+
+def test_engine_refuses_a_changelog_with_fewer_partitions(broker: str, topics_prefix: str) -> None:
+    async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda *_: None)  # Fatal is a stand-in
+        two = app_settings(topics_prefix)
+        kafka = await make_topics(broker, two)
+        one = app_settings(f"{topics_prefix}one-")
+        await make_topics(broker, one, partitions=1)
+        app = app_settings(topics_prefix, changelog=one.changelog)
+        deaths = Deaths()
+        async with running(app, kafka, Folds(app), deaths):
+            await asyncio.wait_for(deaths.first.wait(), 20)
+        assert f"{one.changelog} must have as many partitions" in str(deaths.errors[0])
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("mode", ["faust", "direct"])
+def test_engine_stops_while_it_waits_for_a_broker(mode: str, tmp_path: Path) -> None:
+    """The address takes connections and never answers."""
+
+    async def main() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            address = f"127.0.0.1:{silent.getsockname()[1]}"
+            arguments = ["-m", "tests.torture.worker", address, "none-", mode, "0"]
+            with (tmp_path / "worker.log").open("wb") as log:
+                worker = subprocess.Popen([sys.executable, *arguments], cwd=ROOT, stderr=log)
+            try:
+                connection, _ = await asyncio.to_thread(silent.accept)
+                with connection:
+                    since = time.monotonic()
+                    worker.send_signal(signal.SIGTERM)
+                    assert await asyncio.to_thread(worker.wait, 10) == 0
+                    assert time.monotonic() - since < 5.0
+            finally:
+                worker.kill()
+                worker.wait()
 
     asyncio.run(main())
 

@@ -5,12 +5,19 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from aiokafka.errors import KafkaConnectionError, ProducerFenced, TopicAuthorizationFailedError
+from aiokafka.errors import (
+    GroupAuthorizationFailedError,
+    KafkaConnectionError,
+    KafkaError,
+    ProducerFenced,
+    TopicAuthorizationFailedError,
+)
 
 from schemas.kafka import KafkaSettings
 from streams.engine import EXIT_FATAL, EXIT_FENCED, EngineError, PartitionEngine, Record
 from streams.engine.fatal import is_fenced
 from streams.engine.feed import Feed
+from streams.engine.housekeeping import Housekeeping
 from streams.engine.part import Part
 from streams.engine.records import Batch, Effects
 from tests.streams.enginekit import (
@@ -222,5 +229,27 @@ def test_feed_waits_while_two_batches_are_out() -> None:
             await asyncio.sleep(0)
         assert delivered.qsize() == 3
         task.cancel()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("error", "fatal"),
+    [(GroupAuthorizationFailedError("app"), True), (KafkaConnectionError("away"), False)],
+)
+def test_housekeeping_says_when_the_group_refuses_a_worker_without_parts(
+    error: KafkaError, fatal: bool
+) -> None:
+    class Refusing:
+        async def getmany(self, timeout_ms: int) -> dict[Any, Any]:
+            raise error
+
+    async def main() -> None:
+        keeper = Housekeeping(app_settings(), Refusing(), {})
+        if fatal:
+            with pytest.raises(EngineError, match="group t-app must take us in"):
+                await keeper.turn()
+        else:
+            await keeper.turn()
 
     asyncio.run(main())
