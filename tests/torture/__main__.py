@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import shutil
 import sys
 import tempfile
 import time
@@ -36,8 +37,16 @@ def main() -> int:
     parent.mkdir(exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="torture-", dir=parent))
     print(f"logs in {folder}", file=sys.stderr)
-    if args.bootstrap:
-        return rounds(args, args.bootstrap, folder, None)
+    code = (
+        rounds(args, args.bootstrap, folder, None) if args.bootstrap else own_broker(args, folder)
+    )
+    if code == 0:
+        shutil.rmtree(folder)
+    return code
+
+
+def own_broker(args: argparse.Namespace, folder: Path) -> int:
+    """Torture on a broker of our own, which is killed too."""
     own = LocalBroker(folder / "broker")
 
     def break_broker() -> None:

@@ -24,7 +24,7 @@ from tests.torture.oracle import Verdict, judge
 
 ROOT = Path(__file__).parents[2]
 PARTITIONS = 4
-AWAY_S = 8.0
+AWAY_S = 7.0
 """Longer than the workers' session of 6 s: whoever is silent so long has lost its partitions."""
 BUSY_ANSWERS = 100
 """A worker is broken only after it has written so many answers since the fault before."""
