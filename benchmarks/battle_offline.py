@@ -184,7 +184,7 @@ def wilson_lower(wins: int, n: int) -> float:
 def run(options: argparse.Namespace, game: Game, learner: Learner) -> dict[str, object]:
     """Play and train until the learner has had its CPU seconds; returns what came of it."""
     settings = msgspec.structs.replace(
-        ModelSettings.of(game, *game.learners, options.seed), learner=learner
+        ModelSettings.of(game, next(iter(game.learners)), options.seed), learner=learner
     )
     trainer, arena = Trainer(settings), Arena(options.worlds, options.seed)
     policy = EpsilonMix(ScriptedRule(), options.epsilon)
@@ -195,7 +195,7 @@ def run(options: argparse.Namespace, game: Game, learner: Learner) -> dict[str, 
         size = 0
         while size < options.window:
             parts += arena.step(policy)
-            size = sum(len(p["actor"]) for p in parts)  # type: ignore[arg-type]
+            size = sum(len(p["actor"]) for p in parts)  # type: ignore[arg-type, misc]
         rows = window_rows(parts)
         begun = time.process_time()
         trainer.fold(window_of(trainer.lineage.n_windows, len(rows), decisions), rows)
@@ -264,7 +264,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     game = load_game(GAME_FILE)
-    result = run(options, game, learner_with(*game.learners.values(), options.set))
+    result = run(options, game, learner_with(next(iter(game.learners.values())), options.set))
     if options.json:
         print(json.dumps(result))
     else:
