@@ -76,7 +76,11 @@ async def ensure_topics(
 
 def topic_config(spec: TopicSpec) -> dict[str, str]:
     """Return the broker's settings of a topic."""
-    config: dict[str, str] = {"cleanup.policy": spec.cleanup}
+    config: dict[str, str] = {
+        "cleanup.policy": spec.cleanup,
+        # The broker's clock, not the producer's: a game whose clock is wrong is seen against it.
+        "message.timestamp.type": "LogAppendTime",
+    }
     if spec.cleanup == "compact":
         config.update(_COMPACT)
     else:
