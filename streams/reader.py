@@ -11,7 +11,7 @@ What a decoder returns decides the rows: `schemas.codec.decode_record` for game 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -23,7 +23,8 @@ from schemas.kafka import KafkaSettings
 T = TypeVar("T")
 Decoder = Callable[[bytes], Iterable[T]]
 
-_FETCH_BYTES = 4_000_000
+FETCH_BYTES = 4_000_000
+"""Fetched ahead of a partition, compressed."""
 _WAIT_MS = 200
 
 
@@ -69,7 +70,7 @@ class PartitionSpan(msgspec.Struct, frozen=True):
 
 async def read_topic(
     kafka: KafkaSettings, topic: str, decode: Decoder[T], span: Span | None = None
-) -> AsyncIterator[At[T]]:
+) -> AsyncGenerator[At[T], None]:
     """Yield the rows of a topic, in order within each partition, and end where `span` ends.
 
     Only what is committed is read. An open transaction ends the topic where it begins.
@@ -84,14 +85,17 @@ async def read_topic(
 
 
 async def read_records(
-    kafka: KafkaSettings, topic: str, span: Span | None = None
-) -> AsyncIterator[list[Any]]:
+    kafka: KafkaSettings,
+    topic: str,
+    span: Span | None = None,
+    fetch_bytes: int = FETCH_BYTES,
+) -> AsyncGenerator[list[Any], None]:
     """Yield a topic's records as aiokafka gives them, some of one partition at a time.
 
     Raises:
         ReadError: the topic does not exist, or no broker answers.
     """
-    consumer = await _open(kafka)
+    consumer = await _open(kafka, fetch_bytes)
     try:
         spans = await _resolve(consumer, topic, span or Span())
         left = {TopicPartition(topic, p): s for p, s in spans.items() if s.begin < s.end}
@@ -119,7 +123,7 @@ async def read_records(
 
 async def follow(
     kafka: KafkaSettings, topic: str, decode: Decoder[T], span: Span | None = None
-) -> AsyncIterator[At[T]]:
+) -> AsyncGenerator[At[T], None]:
     """Yield the rows of a topic as they come, without end; without a span, from now on.
 
     Only what is committed is read. The iterator is closed with ``aclose()``, or with its task.
@@ -164,13 +168,13 @@ async def topic_spans(
         await consumer.stop()
 
 
-async def _open(kafka: KafkaSettings) -> AIOKafkaConsumer:
+async def _open(kafka: KafkaSettings, fetch_bytes: int = FETCH_BYTES) -> AIOKafkaConsumer:
     consumer = AIOKafkaConsumer(
         **kafka.client(),
         isolation_level="read_committed",
         auto_offset_reset="earliest",
         enable_auto_commit=False,
-        max_partition_fetch_bytes=_FETCH_BYTES,
+        max_partition_fetch_bytes=fetch_bytes,
     )
     try:
         await consumer.start()
