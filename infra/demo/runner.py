@@ -138,6 +138,7 @@ class Demo:
 
     async def _finish(self, collector: Collector) -> Report:
         collector.sample_usage()
+        log.info("processor seconds", **self._facts.cpu_s())
         finish = Finish(self._system, self._facts, self._say)
         await finish.wind_up()
         self._say("judging on fresh matches, verifying the log")
