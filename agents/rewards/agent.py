@@ -17,6 +17,11 @@ from streams.faust_app import run_fold_worker
 
 APP = "rewards"
 
+FETCH_WAIT_MS = 150
+FETCH_MIN_BYTES = 200_000
+"""A trickle of events from many games would make a transaction of each pack; at most seven a second
+and partition cost a fraction of that, and stay far below the second that a reward may take."""
+
 
 class MakeRewardsFold(msgspec.Struct, frozen=True):
     """Makes the fold of a partition; can be pickled, so that a check can fold in processes."""
@@ -36,6 +41,8 @@ def rewards_settings(topics: Topics) -> EngineSettings:
         source=topics.game_events,
         changelog=topics.changelog(APP),
         outputs=(topics.experiences, topics.dead_letters),
+        fetch_wait_ms=FETCH_WAIT_MS,
+        fetch_min_bytes=FETCH_MIN_BYTES,
     )
 
 

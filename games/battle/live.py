@@ -22,9 +22,11 @@ from schemas.events import ActorEvent
 from schemas.game import Game
 from schemas.kafka import KafkaSettings
 from schemas.topics import Topics
-from streams.writer import EventWriter
+from streams.writer import EventWriter, WriterSettings
 
 _log = structlog.get_logger(__name__)
+LINGER_MS = 60.0
+"""One step of all worlds at the default pace: a pack a partition and step."""
 _METRICS_EVERY_S = 1.0
 _FIRST_CHAMPION_S = 5.0
 """How long the first step waits for the champion that the log may hold already."""
@@ -172,7 +174,7 @@ async def run_game(
     settings = battle_settings(game)
     incarnation = config.incarnation or secrets.token_hex(4)
     matches = LiveMatches(settings, config.seed, incarnation)
-    writer = EventWriter(kafka, topics)
+    writer = EventWriter(kafka, topics, WriterSettings(linger_ms=LINGER_MS))
     await writer.start()
     try:
         live = LiveGame(matches, writer, clock, settings.decisions_per_second, on_metrics)

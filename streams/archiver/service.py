@@ -41,6 +41,9 @@ class ArchiverSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Packs taken at once."""
     fetch_bytes: int = 4_000_000
     """What is fetched ahead, a partition."""
+    fetch_min_bytes: int = 500_000
+    fetch_wait_ms: int = 300
+    """The broker waits for so much or so long: a window takes seconds to fill anyway."""
 
 
 class ArchiverStats(msgspec.Struct):
@@ -111,6 +114,8 @@ class Archiver(ConsumerRebalanceListener):  # type: ignore[misc]
             session_timeout_ms=self._settings.session_timeout_ms,
             heartbeat_interval_ms=max(self._settings.session_timeout_ms // 5, 100),
             max_partition_fetch_bytes=self._settings.fetch_bytes,
+            fetch_min_bytes=self._settings.fetch_min_bytes,
+            fetch_max_wait_ms=self._settings.fetch_wait_ms,
         )
         self._producer = producer = AIOKafkaProducer(
             **self._kafka.client(),

@@ -219,5 +219,6 @@ def _consumer_settings(settings: EngineSettings) -> dict[str, Any]:
         "rebalance_timeout_ms": settings.rebalance_timeout_ms,
         "request_timeout_ms": settings.request_timeout_ms,
         "fetch_max_wait_ms": settings.fetch_wait_ms,
+        "fetch_min_bytes": settings.fetch_min_bytes,
         "max_partition_fetch_bytes": settings.partition_fetch_bytes,
     }

@@ -58,6 +58,9 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     request_timeout_ms: int = 20_000
     fetch_wait_ms: int = 100
     """How long the broker may hold a fetch without data; bounds the wait of a busy partition."""
+    fetch_min_bytes: int = 1
+    """The broker waits for so much, or for ``fetch_wait_ms``: fewer and larger transactions, for
+    latency. With 1 a record is folded at once."""
     partition_fetch_bytes: int = 1_048_576
     group_commit_ms: int = 1_000
     """How often offsets are committed to the group, for lag only."""
@@ -85,6 +88,7 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
             ("commit_limit_ms", 100, self.transaction_timeout_ms - 1),
             ("slow_ms", 1, 3_600_000),
             ("fetch_wait_ms", 1, 10_000),
+            ("fetch_min_bytes", 1, 2**31),
             ("group_commit_ms", 10, 3_600_000),
             ("stop_timeout_ms", 1, 60_000),
         ):
