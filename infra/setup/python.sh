@@ -7,6 +7,7 @@ set -euo pipefail
 . infra/setup/common.sh
 uv_version=0.13.8
 stamp=$1
+quiet=--quiet
 
 fits() {
   "$1" -c 'import sys; raise SystemExit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null
@@ -49,12 +50,14 @@ configure_uv() {
   [ -z "$index" ] || export UV_DEFAULT_INDEX=${UV_DEFAULT_INDEX:-${UV_INDEX_URL:-$index}}
   [ -z "${PIP_EXTRA_INDEX_URL:-}" ] || export UV_INDEX=${UV_INDEX:-$PIP_EXTRA_INDEX_URL}
   [ -z "${PIP_FIND_LINKS:-}" ] || export UV_FIND_LINKS=${UV_FIND_LINKS:-${PIP_FIND_LINKS// /,}}
-  [ -z "${PIP_CERT:-}" ] || export SSL_CERT_FILE=${SSL_CERT_FILE:-$PIP_CERT}
+  # uv brings its own list of authorities; that of the system may have more, a company's for one
+  local authorities=${SSL_CERT_FILE:-${PIP_CERT:-/etc/ssl/certs/ca-certificates.crt}}
+  [ ! -r "$authorities" ] || export SSL_CERT_FILE=$authorities
   export UV_HTTP_TIMEOUT=${UV_HTTP_TIMEOUT:-${PIP_DEFAULT_TIMEOUT:-120}}
   export VIRTUAL_ENV=$PWD/.venv UV_NO_PROGRESS=${UV_NO_PROGRESS:-1} UV_PYTHON_DOWNLOADS=never
 }
 
-uv() { .venv/bin/uv --quiet "$@" </dev/null; }
+uv() { .venv/bin/uv $quiet "$@" </dev/null; }
 
 install_uv() {
   case "$(.venv/bin/uv --version 2>/dev/null)" in "uv $uv_version"*) return ;; esac
@@ -63,11 +66,14 @@ install_uv() {
 
 install_torch() {
   .venv/bin/python infra/setup/has.py requirements-torch.txt && return
+  # gigabytes come now: whoever looks on sees them come
+  [ ! -t 2 ] || { quiet='' && unset UV_NO_PROGRESS; }
   say "installing torch (with CUDA about 5 GB; GRINDSTONE_TORCH_INDEX can name an index with a smaller build)"
   if [ -n "${GRINDSTONE_TORCH_INDEX:-}" ]; then
     uv pip install --no-deps --default-index "$GRINDSTONE_TORCH_INDEX" "$(grep '^torch==' requirements-torch.txt)"
   fi
   uv pip install -r requirements-torch.txt --constraint requirements.lock
+  quiet=--quiet
 }
 
 one_at_a_time
