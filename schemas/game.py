@@ -133,9 +133,9 @@ class Gate(_Described, frozen=True, kw_only=True):
     head_to_head: NotNegative = 0
     """Matches against the champion itself."""
     min_lower95: Share = 0.0
-    """Lower Wilson bound of the win rate against the scripted AI, both stages together."""
+    """Lower 95 % Wilson bound of the win rate against the scripted AI, in each stage."""
     min_gain: Annotated[float, Meta(ge=-1, le=1)] = 0.0
-    """Win rate the candidate must gain on the champion over the same seeds, both stages."""
+    """Win rate the candidate must gain on the champion over the same seeds, in each stage."""
     confidence: Annotated[float, Meta(ge=0.5, lt=1)] = 0.5
     """One-sided confidence in that gain; 0.5 asks for the mean alone."""
 

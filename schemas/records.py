@@ -25,7 +25,7 @@ class Origin(msgspec.Struct, frozen=True, order=True, array_like=True, gc=False)
 class Experience(
     msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_field="type", tag="experience.v1"
 ):
-    """One decision by one NPC and what came of it. Key: ``actor_id``, partition as its events."""
+    """One decision by one NPC and what came of it; in the partition of its events."""
 
     decision_id: str
     revision: int = 0

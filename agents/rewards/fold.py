@@ -174,7 +174,12 @@ class RewardsFold:
         if entry.outcome is not None:
             self._states.ledger.n_repeated += 1
             return
-        entry.outcome = Came(event.facts, event.success, event.terminated, event.truncated)
+        entry.outcome = Came(
+            event.facts,
+            event.success,
+            event.terminated or entry.end_terminated,
+            event.truncated or entry.end_truncated,
+        )
         if event.next_observation is not None and entry.successor is None:
             entry.next_observation = vector_bytes(event.next_observation)
             entry.next_legal = None if event.next_legal is None else mask_bytes(event.next_legal)
@@ -185,6 +190,7 @@ class RewardsFold:
         for entry in [e for e in actor.open if e.episode == event.episode]:
             if entry.successor is None and not entry.ended:
                 entry.ended = True
+                entry.end_terminated, entry.end_truncated = event.terminated, event.truncated
                 if entry.outcome is not None:
                     entry.outcome.terminated = event.terminated
                     entry.outcome.truncated = event.truncated
@@ -259,17 +265,11 @@ class RewardsFold:
         event = self._states.decision(actor_id, entry.decision_id)
         domain = self._domain(entry)
         came = entry.outcome
-        now, later = domain.default_reward, 0.0
-        status: Status = "default"
-        if came is not None:
-            now = immediate(self._games[entry.game].rewards[domain.reward], came.facts)
-            status = "observed" if entry.complete else "censored"
-        if domain.horizon_ms and domain.standing:
-            after = actor.standing(domain.standing, entry.time_ms + domain.horizon_ms)
-            later = long_term(domain, entry.standing, after)
-        next_observation, next_legal = entry.next_observation, entry.next_legal
+        now, later, status = self._rewards(actor, entry, domain)
+        following = (entry.next_observation, entry.next_legal)
         if entry.successor is not None:
-            next_observation, next_legal = _seen(self._states.decision(actor_id, entry.successor))
+            following = _seen(self._states.decision(actor_id, entry.successor))
+        observation, legal = _seen(event)
         return Experience(
             decision_id=entry.decision_id,
             origin=self._origin(),
@@ -283,8 +283,8 @@ class RewardsFold:
             step=event.step,
             decision_time_ms=event.event_time_ms,
             settled_time_ms=self.watermark_ms,
-            observation=vector_bytes(event.observation),
-            legal=None if event.legal is None else mask_bytes(event.legal),
+            observation=observation,
+            legal=legal,
             action=event.action,
             propensity=event.propensity,
             probabilities=None
@@ -292,8 +292,8 @@ class RewardsFold:
             else vector_bytes(event.probabilities),
             policy_version=event.policy_version,
             explored=event.explored,
-            next_observation=next_observation,
-            next_legal=next_legal,
+            next_observation=following[0],
+            next_legal=following[1],
             terminated=came is not None and came.terminated,
             truncated=came is not None and came.truncated,
             success=None if came is None else came.success,
@@ -305,6 +305,17 @@ class RewardsFold:
             reward_version=domain.reward,
             status=status,
         )
+
+    def _rewards(self, actor: Actor, entry: Open, domain: Domain) -> tuple[float, float, Status]:
+        now, later = domain.default_reward, 0.0
+        status: Status = "default"
+        if entry.outcome is not None:
+            now = immediate(self._games[entry.game].rewards[domain.reward], entry.outcome.facts)
+            status = "observed" if entry.complete else "censored"
+        if domain.horizon_ms and domain.standing:
+            after = actor.standing(domain.standing, entry.time_ms + domain.horizon_ms)
+            later = long_term(domain, entry.standing, after)
+        return now, later, status
 
     # -- outputs
 
@@ -343,5 +354,5 @@ class RewardsFold:
 
 
 def _seen(event: Decision) -> tuple[bytes, bytes | None]:
-    """Return observation and mask of a decision as what followed the one before."""
+    """Return observation and mask of a decision, also as what followed the one before."""
     return vector_bytes(event.observation), None if event.legal is None else mask_bytes(event.legal)

@@ -69,6 +69,9 @@ class Open(msgspec.Struct, array_like=True, gc=False):
     next_legal: bytes | None = None
     ended: bool = False
     """The episode is over: nothing follows."""
+    end_terminated: bool = False
+    end_truncated: bool = False
+    """What the episode's end said, for an outcome that comes after it."""
 
     @property
     def complete(self) -> bool:

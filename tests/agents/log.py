@@ -109,7 +109,9 @@ class Run:
     def restart(self) -> None:
         self.fold = RewardsFold(0, self.table, {self.game.name: self.game}, TOPICS)
 
-    def record(self, value: bytes | Event | Sequence[Event], append_ms: int | None = None) -> Record:
+    def record(
+        self, value: bytes | Event | Sequence[Event], append_ms: int | None = None
+    ) -> Record:
         if isinstance(value, Sequence) and not isinstance(value, bytes):
             append_ms = max(e.event_time_ms for e in value) if append_ms is None else append_ms
             value = encode_pack(list(value))

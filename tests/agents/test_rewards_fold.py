@@ -46,6 +46,12 @@ def test_fold_episode_end_settles_the_last_decision() -> None:
     assert (row.truncated, row.next_observation, row.status) == (True, None, "observed")
 
 
+def test_fold_outcome_after_the_episode_end_knows_how_it_ended() -> None:
+    run = Run(duel())
+    (row,) = run.take(decision(0, 1000), end(1005, truncated=False), outcome(0, 1010))
+    assert (row.terminated, row.truncated, row.status) == (True, False, "observed")
+
+
 def test_fold_settles_by_default_when_the_outcome_times_out() -> None:
     run = Run(duel(default_reward=-0.1))
     assert run.take(decision(0, 1000), tick(2099)) == []  # watermark 1999, due 2000
