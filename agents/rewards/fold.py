@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from agents.rewards.formulas import immediate, long_term
 from agents.rewards.state import RECENT, Actor, Came, Open, States, open_decisions
@@ -269,35 +270,15 @@ class RewardsFold:
         following = (entry.next_observation, entry.next_legal)
         if entry.successor is not None:
             following = _seen(self._states.decision(actor_id, entry.successor))
-        observation, legal = _seen(event)
         return Experience(
-            decision_id=entry.decision_id,
+            **_decided(event),
             origin=self._origin(),
-            game=event.game,
-            world=event.world,
-            episode=event.episode,
-            actor_id=actor_id,
-            archetype=event.archetype,
-            domain=event.domain,
-            opponent_id=event.opponent_id,
-            step=event.step,
-            decision_time_ms=event.event_time_ms,
             settled_time_ms=self.watermark_ms,
-            observation=observation,
-            legal=legal,
-            action=event.action,
-            propensity=event.propensity,
-            probabilities=None
-            if event.probabilities is None
-            else vector_bytes(event.probabilities),
-            policy_version=event.policy_version,
-            explored=event.explored,
             next_observation=following[0],
             next_legal=following[1],
             terminated=came is not None and came.terminated,
             truncated=came is not None and came.truncated,
             success=None if came is None else came.success,
-            facts=event.facts,
             outcome_facts=None if came is None else came.facts,
             immediate=now,
             long_term=later,
@@ -356,3 +337,28 @@ class RewardsFold:
 def _seen(event: Decision) -> tuple[bytes, bytes | None]:
     """Return observation and mask of a decision, also as what followed the one before."""
     return vector_bytes(event.observation), None if event.legal is None else mask_bytes(event.legal)
+
+
+def _decided(event: Decision) -> dict[str, Any]:
+    """Return what an experience takes over from its decision."""
+    observation, legal = _seen(event)
+    return {
+        "decision_id": event.decision_id,
+        "game": event.game,
+        "world": event.world,
+        "episode": event.episode,
+        "actor_id": event.actor_id,
+        "archetype": event.archetype,
+        "domain": event.domain,
+        "opponent_id": event.opponent_id,
+        "step": event.step,
+        "decision_time_ms": event.event_time_ms,
+        "observation": observation,
+        "legal": legal,
+        "action": event.action,
+        "propensity": event.propensity,
+        "probabilities": None if event.probabilities is None else vector_bytes(event.probabilities),
+        "policy_version": event.policy_version,
+        "explored": event.explored,
+        "facts": event.facts,
+    }
