@@ -25,6 +25,10 @@ from streams.verify.rows import RowMatch
 from streams.verify.windows import WindowCheck
 
 
+_FETCH_BYTES = 500_000
+"""Compressed; ten times that unpacked is what is folded at once, and what memory holds."""
+
+
 class PartitionJob(msgspec.Struct, frozen=True, kw_only=True):
     """What a process needs to prove one partition."""
 
@@ -167,8 +171,9 @@ async def _verify_partition(
         proof.report.blame("log", where, what)
         return proof.report
     span = Span(partitions=[p], to_offsets={p: job.end_offset})
-    source = read_records(job.kafka, job.topics.game_events, span)
-    there = read_records(job.kafka, name, Span(partitions=[p], to_offsets={p: job.experiences_end}))
+    source = read_records(job.kafka, job.topics.game_events, span, _FETCH_BYTES)
+    written = Span(partitions=[p], to_offsets={p: job.experiences_end})
+    there = read_records(job.kafka, name, written, _FETCH_BYTES)
     async for batch in source:
         proof.fold([Record(p, r.offset, r.timestamp, r.key, r.value) for r in batch])
         while proof.match.n_wanted and await _find(proof, there):

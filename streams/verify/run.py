@@ -135,7 +135,10 @@ def _in_processes(
     n_processes: int,
     on_progress: Callable[[VerifyProgress], None] | None,
 ) -> list[PartitionReport]:
-    context = multiprocessing.get_context("spawn")  # forking a process with threads may hang
+    # Forking this process could hang, for it may have threads; a server without any is forked
+    # instead, which has imported the fold's module once for all.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__, type(refold).__module__])
     told = context.Queue()
     pool = ProcessPoolExecutor(n_processes, context, initializer=_set_told, initargs=(told,))
     pending: set[Future[PartitionReport]] = set()
