@@ -68,7 +68,7 @@ class Trainer:
         self.assembler = NStepAssembler(learner.n_step, learner.discount)
         self.replay = PrioritisedReplay(
             learner.replay_rows, settings.shape, learner.priority_alpha, learner.priority_beta,
-            learner.observation_dtype,
+            learner.observation_dtype, learner.keep_first_rows,
         )  # fmt: skip
         self.rng = np.random.default_rng(settings.derived_seed("replay"))
         self.lineage = Lineage()
@@ -180,7 +180,7 @@ class Trainer:
 
     def _forget(self) -> None:
         """Let go of windows that nothing stands on any more, now and then."""
-        if len(self.windows) % 16 == 0:
+        if self.lineage.n_windows % 16 == 0:
             needed = self.needed_windows()
             self.windows = {k: v for k, v in self.windows.items() if k in needed}
 

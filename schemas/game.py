@@ -106,6 +106,8 @@ class Learner(_Described, frozen=True, kw_only=True):
     updates_per_row: PositiveFloat = 0.03
     min_rows: Positive = 3_000
     replay_rows: Positive = 120_000
+    keep_first_rows: NotNegative = 0
+    """Transitions at the log's beginning that replay never forgets, as demonstrations are."""
     priority_alpha: Share = 0.6
     priority_beta: Share = 0.4
     polyak: Annotated[float, Meta(gt=0, le=1)] = 0.01

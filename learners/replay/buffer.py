@@ -49,10 +49,21 @@ class PrioritisedReplay:
     """
 
     def __init__(
-        self, capacity: int, shape: Shape, alpha: float, beta: float, storage: str = "float16"
+        self,
+        capacity: int,
+        shape: Shape,
+        alpha: float,
+        beta: float,
+        storage: str = "float16",
+        kept: int = 0,
     ) -> None:
-        """Make an empty ring; memory is touched only as it fills."""
+        """Make an empty ring; memory is touched only as it fills.
+
+        The first ``kept`` transitions are never overwritten: a log begins with demonstrations, and
+        what is learned from them is forgotten with them (Hester et al. 2018 keep them apart too).
+        """
         self.capacity, self._alpha, self._beta = capacity, alpha, beta
+        self._kept = min(kept, capacity - 1)
         width, n_actions = shape.size, shape.n_actions
         self._observation = np.zeros((capacity, width), dtype=storage)
         self._next_observation = np.zeros((capacity, width), dtype=storage)
@@ -76,16 +87,19 @@ class PrioritisedReplay:
     def add(self, transitions: Transitions) -> None:
         """Append transitions; the oldest give way."""
         n = len(transitions)
-        skipped = max(0, n - self.capacity)
-        slots = (self.n_added + np.arange(skipped, n)) % self.capacity
-        self._observation[slots] = transitions.observation[skipped:]
-        self._next_observation[slots] = transitions.next_observation[skipped:]
-        self._legal[slots] = transitions.legal[skipped:]
-        self._next_legal[slots] = transitions.next_legal[skipped:]
+        order = self.n_added + np.arange(n)
+        ring = self.capacity - self._kept
+        last = (order < self._kept) | (order >= self.n_added + n - ring)  # no slot is written twice
+        order = order[last]
+        slots = np.where(order < self._kept, order, self._kept + (order - self._kept) % ring)
+        self._observation[slots] = transitions.observation[last]
+        self._next_observation[slots] = transitions.next_observation[last]
+        self._legal[slots] = transitions.legal[last]
+        self._next_legal[slots] = transitions.next_legal[last]
         for name in SMALL:
-            self._small[name][slots] = getattr(transitions, name)[skipped:]
+            self._small[name][slots] = getattr(transitions, name)[last]
         for name in SOURCES:
-            self._sources[name][slots] = getattr(transitions.sources, name)[skipped:]
+            self._sources[name][slots] = getattr(transitions.sources, name)[last]
         self._tree.set(slots, np.full(slots.size, self._largest))
         self.n_added += n
 

@@ -28,6 +28,19 @@ def test_ring_keeps_the_newest() -> None:
     assert held == {row.tobytes() for row in given.observation[12:]}
 
 
+@pytest.mark.parametrize("sizes", [[20], [3, 9, 8], [1] * 20, [2, 18]])
+def test_ring_never_forgets_the_first_rows(sizes: list[int]) -> None:
+    replay = PrioritisedReplay(8, toy.SHAPE, 1.0, 0.5, "float32", kept=3)
+    assembler, rows = NStepAssembler(1, 0.9), columns(toy.walk(20))
+    start = 0
+    for number, size in enumerate(sizes):
+        replay.add(assembler.fold(rows.take(np.arange(start, start + size)), number))
+        start += size
+    given = transitions(20)
+    held = {row.tobytes() for row in replay.observations(8)}
+    assert held == {row.tobytes() for row in given.observation[[0, 1, 2, 15, 16, 17, 18, 19]]}
+
+
 def test_adding_at_once_or_bit_by_bit_is_the_same() -> None:
     at_once, by_parts = ring(8), ring(8)
     at_once.add(transitions(20))
