@@ -24,7 +24,6 @@ from streams.verify.report import PartitionReport, VerifyProgress
 from streams.verify.rows import RowMatch
 from streams.verify.windows import WindowCheck
 
-
 _FETCH_BYTES = 500_000
 """Compressed; ten times that unpacked is what is folded at once, and what memory holds."""
 
