@@ -15,7 +15,7 @@ class Usage(msgspec.Struct):
     memory_bytes: int = 0
     """Proportional (PSS): a page that several processes share counts once in a sum."""
     cpu_s: float = 0.0
-    """User and system time of the processes that are alive, and of children they waited for."""
+    """User and system time of the processes that are alive."""
 
 
 def sessions_usage(leaders: Mapping[int, str]) -> dict[str, Usage]:
@@ -34,7 +34,7 @@ def sessions_usage(leaders: Mapping[int, str]) -> dict[str, Usage]:
             name = leaders.get(int(folder.name))
         if name is not None and fields:
             found[name].memory_bytes += _pss_bytes(folder)
-            found[name].cpu_s += sum(map(int, fields[11:15])) / TICKS_A_SECOND
+            found[name].cpu_s += (int(fields[11]) + int(fields[12])) / TICKS_A_SECOND
     return found
 
 

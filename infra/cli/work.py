@@ -41,7 +41,7 @@ def demo(
     seed: SeedOption = None,
     seconds: Annotated[
         float, typer.Option(min=20, help="How long it may take at most, the verdict included.")
-    ] = 285.0,
+    ] = 290.0,
     chaos: Annotated[
         bool, typer.Option("--chaos", help="Kill a process every 20 s, and the broker once.")
     ] = False,

@@ -22,8 +22,11 @@ from infra.supervisor import SupervisorError
 
 log = logs.get(__name__)
 
-RESERVE_S = 45.0
-"""Kept for winding up, the verdict and the verification; about 30 s on two cores."""
+WIND_UP_S = 15.0
+"""Kept for the end of a run: 2 s until the game has stopped, 5 until all is settled and sealed, and
+the picture."""
+VERIFY_S = 60e-6
+"""Kept for the verification of each decision: 100 us of processor time, on two cores, and room."""
 GOOD_LOWER95 = 0.85
 """A champion whose gate and confirmation together bound it so is good enough to stop early."""
 LATE = ("learner", "release", "evaluator")
@@ -114,7 +117,7 @@ class Demo:
         failing = asyncio.create_task(self._system.supervisor.failed())
         late = False
         try:
-            while self._elapsed() < self._plan.seconds - RESERVE_S:
+            while self._elapsed() < self._time_to_learn():
                 if not late and (self._facts.decisions or self._elapsed() > 20):
                     late = True
                     await self._system.start(LATE)
@@ -150,7 +153,7 @@ class Demo:
 
     async def _kill_on_plan(self) -> None:
         """Kills a process every `chaos.EVERY_S`, the broker once in the middle of the run."""
-        left = self._plan.seconds - RESERVE_S - self._elapsed()
+        left = self._time_to_learn() - self._elapsed()
         middle = max(1, int(left / chaos.EVERY_S / 2))
         names = [child.spec.name for child in self._system.supervisor.children]
         for name in chaos.plan(self._settings.seed, names, middle):
@@ -223,6 +226,10 @@ class Demo:
             self._facts.processes = self._system.states()
             self._screen.show()
             await asyncio.sleep(1.0)
+
+    def _time_to_learn(self) -> float:
+        """Seconds after which the run must be wound up to end in time."""
+        return self._plan.seconds - WIND_UP_S - VERIFY_S * self._facts.decisions
 
     def _elapsed(self) -> float:
         return time.monotonic() - self._began
