@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from agents.rewards.formulas import immediate, long_term
-from agents.rewards.state import RECENT, Actor, Came, Open, States, open_decisions
+from agents.rewards.state import Actor, Came, Open, States, open_decisions
 from schemas.codec import BadEvent, decode_record, raw_event
 from schemas.errors import SchemaError, refuse, shown
 from schemas.events import (
@@ -39,7 +39,6 @@ from schemas.records import (
 from schemas.topics import Topics
 from streams.engine.records import Effects, Output, Record
 
-EPISODES_KEPT = 8
 ACTOR_IDLE_MS = 600_000
 """An actor without open decisions is forgotten after so much event time."""
 ROWS_PER_RECORD = 48
@@ -67,9 +66,14 @@ class RewardsFold:
         self._games = dict(games)
         self._topics = topics
         self._lateness_ms = max(g.time.allowed_lateness_ms for g in games.values())
+        self._standings = {
+            name: sorted({d.standing for d in game.domains.values() if d.standing})
+            for name, game in games.items()
+        }
         self._timers: list[Timer] = []
         self._watched: set[str] = set()  # actors with a timer that forgets them
-        self._states = States(table)
+        self._cache: dict[bytes, Decision] = {}
+        self._states = States(table, self._cache)
         self._rows: list[Row] = []
         self._letters: list[DeadLetter] = []
         self._place = (0, 0)  # offset in the source, outputs of that record so far
@@ -80,7 +84,7 @@ class RewardsFold:
 
     def fold(self, records: Sequence[Record]) -> Effects:
         """Return the experiences, dead letters and changed states of these records."""
-        self._states = States(self._table)
+        self._states = States(self._table, self._cache)
         self._rows, self._letters = [], []
         for record in records:
             self._place = (record.offset, 0)
@@ -123,7 +127,7 @@ class RewardsFold:
             return
         actor = self._states.actor(event.actor_id)
         actor.last_time_ms = max(actor.last_time_ms, time_ms)
-        for name in {d.standing for d in game.domains.values() if d.standing}:
+        for name in self._standings[event.game]:
             if event.facts and name in event.facts:
                 actor.note_standing(time_ms, name, event.facts[name])
         if not actor.open:
@@ -139,7 +143,7 @@ class RewardsFold:
         if actor.find(event.decision_id) or actor.settled(event.decision_id) is not None:
             self._states.ledger.n_repeated += 1
             return
-        last = dict(actor.episodes).get(event.episode)
+        last = actor.last_step(event.episode)
         if last is not None and event.step <= last:
             refuse("$.step", f"over {last}, the last step of the episode", str(event.step))
         actor.last_time_ms = max(actor.last_time_ms, time_ms)
@@ -149,16 +153,15 @@ class RewardsFold:
             if event.facts and domain.standing in event.facts:
                 actor.note_standing(time_ms, domain.standing, event.facts[domain.standing])
             standing = actor.standing(domain.standing, time_ms)
-        actor.episodes = [e for e in actor.episodes if e[0] != event.episode][1 - EPISODES_KEPT :]
-        actor.episodes.append((event.episode, event.step))
-        before = [e for e in actor.open if e.episode == event.episode and not e.ended]
+        actor.note_step(event.episode, event.step)
+        before = actor.latest(event.episode)
         entry = Open(event.decision_id, event.game, event.domain, event.episode, time_ms, standing)
         actor.open.append(entry)
         self._states.put_decision(event)
         self._states.ledger.n_decisions += 1
-        if before and before[-1].successor is None and before[-1].next_observation is None:
-            before[-1].successor = event.decision_id
-            self._maybe_settle(event.actor_id, actor, before[-1])
+        if before is not None and before.successor is None and before.next_observation is None:
+            before.successor = event.decision_id
+            self._maybe_settle(event.actor_id, actor, before)
         heapq.heappush(self._timers, (self._due(entry), event.actor_id, entry.decision_id))
 
     def _outcome(self, event: Outcome, actor: Actor) -> None:
@@ -255,8 +258,7 @@ class RewardsFold:
                 event = self._states.decision(actor_id, entry.decision_id)
                 other.next_observation, other.next_legal = _seen(event)
                 other.successor = None
-        actor.recent = [*actor.recent[1 - RECENT :], (entry.decision_id, entry.outcome is not None)]
-        actor.forget_standings()
+        actor.note_settled(entry.decision_id, entry.outcome is not None)
         self._states.drop_decision(actor_id, entry.decision_id)
         self._states.ledger.n_settled += 1
         actor.last_time_ms = max(actor.last_time_ms, self.watermark_ms)

@@ -12,8 +12,16 @@ from schemas.records import Origin, Watermark
 LEDGER_KEY = b"\0ledger"
 _ACTOR = b"a"
 _DECISION = b"d"
+EPISODES_KEPT = 8
 RECENT = 16
 """Settled decisions whose ids an actor remembers, to tell repeats and late outcomes from bad."""
+
+
+STANDINGS_KEPT = 16
+"""Standings are looked through for what can go once there are more of them."""
+
+CACHED = 8_192
+"""Decisions held decoded, so that most of them are not read back from the table."""
 
 
 class Ledger(msgspec.Struct, array_like=True):
@@ -99,12 +107,41 @@ class Actor(msgspec.Struct, array_like=True):
                 return entry
         return None
 
+    def latest(self, episode: str) -> Open | None:
+        """Return the newest open decision of an episode that goes on."""
+        for entry in reversed(self.open):
+            if entry.episode == episode and not entry.ended:
+                return entry
+        return None
+
     def settled(self, decision_id: str) -> bool | None:
         """Return whether a recently settled decision had its outcome; None when not known."""
         for known, had_outcome in self.recent:
             if known == decision_id:
                 return had_outcome
         return None
+
+    def last_step(self, episode: str) -> int | None:
+        """Return the last step seen in an episode."""
+        for known, step in reversed(self.episodes):
+            if known == episode:
+                return step
+        return None
+
+    def note_step(self, episode: str, step: int) -> None:
+        """Keep the last step of an episode, the latest episode last."""
+        if self.episodes and self.episodes[-1][0] == episode:
+            self.episodes[-1] = (episode, step)
+            return
+        self.episodes = [e for e in self.episodes if e[0] != episode][1 - EPISODES_KEPT :]
+        self.episodes.append((episode, step))
+
+    def note_settled(self, decision_id: str, had_outcome: bool) -> None:
+        """Remember a settled decision, and forget what nothing can ask for any more."""
+        self.recent.append((decision_id, had_outcome))
+        del self.recent[:-RECENT]
+        if len(self.standings) > STANDINGS_KEPT:
+            self.forget_standings()
 
     def note_standing(self, time_ms: int, name: str, value: float) -> None:
         """Keep a standing in its place by event time; a later word on the same time wins."""
@@ -152,8 +189,9 @@ _decision = msgspec.msgpack.Decoder(Decision).decode
 class States:
     """The table as one batch sees it: what is there, and what the batch has changed so far."""
 
-    def __init__(self, table: Mapping[bytes, bytes]) -> None:
+    def __init__(self, table: Mapping[bytes, bytes], cache: dict[bytes, Decision]) -> None:
         self._table = table
+        self._cache = cache
         self._actors: dict[str, Actor] = {}
         self._decisions: dict[bytes, Decision | None] = {}
         raw = table.get(LEDGER_KEY)
@@ -170,17 +208,23 @@ class States:
 
     def put_decision(self, event: Decision) -> None:
         """Keep an open decision's event."""
-        self._decisions[decision_key(event.actor_id, event.decision_id)] = event
+        key = decision_key(event.actor_id, event.decision_id)
+        self._decisions[key] = event
+        if len(self._cache) >= CACHED:
+            del self._cache[next(iter(self._cache))]
+        self._cache[key] = event
 
     def decision(self, actor_id: str, decision_id: str) -> Decision:
         """Return an open decision's event; ``KeyError`` when it is not there."""
         key = decision_key(actor_id, decision_id)
-        event = self._decisions.get(key)
+        event = self._decisions.get(key) or self._cache.get(key)
         return event if event is not None else _decision(self._table[key])
 
     def drop_decision(self, actor_id: str, decision_id: str) -> None:
         """Forget a settled decision's event."""
-        self._decisions[decision_key(actor_id, decision_id)] = None
+        key = decision_key(actor_id, decision_id)
+        self._decisions[key] = None
+        self._cache.pop(key, None)
 
     def drop_actor(self, actor_id: str) -> None:
         """Forget an actor."""
