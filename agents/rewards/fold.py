@@ -78,7 +78,8 @@ class RewardsFold:
         self._letters: list[DeadLetter] = []
         self._place = (0, 0)  # offset in the source, outputs of that record so far
         for actor_id, actor in open_decisions(table):
-            self._timers.extend((self._due(e), actor_id, e.decision_id) for e in actor.open)
+            for entry in actor.open:
+                self._wait(actor_id, entry)
             self._watch(actor_id, actor)
         heapq.heapify(self._timers)
 
@@ -162,7 +163,7 @@ class RewardsFold:
         if before is not None and before.successor is None and before.next_observation is None:
             before.successor = event.decision_id
             self._maybe_settle(event.actor_id, actor, before)
-        heapq.heappush(self._timers, (self._due(entry), event.actor_id, entry.decision_id))
+        self._wait(event.actor_id, entry)
 
     def _outcome(self, event: Outcome, actor: Actor) -> None:
         entry = actor.find(event.decision_id)
@@ -225,8 +226,21 @@ class RewardsFold:
                 self._forget(actor_id, actor, due)
                 continue
             entry = actor.find(decision_id)
-            if entry is not None and self._due(entry) == due:
+            if entry is None:
+                continue
+            if self._due(entry) <= watermark_ms:
                 self._settle(actor_id, actor, entry)
+            else:
+                heapq.heappush(self._timers, (self._due(entry), actor_id, decision_id))
+
+    def _wait(self, actor_id: str, entry: Open) -> None:
+        """Set the one timer of an open decision: at its horizon, and on to the time-out from there.
+
+        Most decisions are complete when their horizon comes, so that one timer does.
+        """
+        domain = self._domain(entry)
+        due = entry.time_ms + (domain.horizon_ms or domain.outcome_timeout_ms)
+        heapq.heappush(self._timers, (due, actor_id, entry.decision_id))
 
     def _watch(self, actor_id: str, actor: Actor) -> None:
         """See that an actor without open decisions is forgotten in time: one timer an actor."""
@@ -244,11 +258,8 @@ class RewardsFold:
     def _maybe_settle(self, actor_id: str, actor: Actor, entry: Open) -> None:
         if not entry.complete:
             return
-        due = self._due(entry)
-        if due <= self.watermark_ms or not self._domain(entry).horizon_ms:
+        if not self._domain(entry).horizon_ms or self._due(entry) <= self.watermark_ms:
             self._settle(actor_id, actor, entry)
-        else:
-            heapq.heappush(self._timers, (due, actor_id, entry.decision_id))
 
     def _settle(self, actor_id: str, actor: Actor, entry: Open) -> None:
         self._rows.append(self._experience(actor_id, actor, entry))
