@@ -52,6 +52,8 @@ def run(name: str, settings: Settings) -> int:
     if not broker_listens(settings):
         log.warning("no broker answers", bootstrap=settings.kafka.bootstrap_servers)
         return EXIT_NO_BROKER
+    if PARENT_VARIABLE not in os.environ:  # a supervisor has made them before it starts anything
+        asyncio.run(ensure_topics(settings))
     os.nice(NICE.get(name, 0))
     log.info("starts")
     PROCESSES[name](settings)
