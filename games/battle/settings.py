@@ -23,7 +23,7 @@ class BattleSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
     worlds: Annotated[int, Meta(ge=1, le=1024)] = 32
     """Matches that run at a time."""
-    decisions_per_second: Annotated[float, Meta(gt=0)] = 2300.0
+    decisions_per_second: Annotated[float, Meta(gt=0)] = 2100.0
     """The game never decides more often, so that learning has the rest of the machine."""
     epsilon: Share = 0.05
     """Share of the learned policy's decisions drawn at random among the legal actions."""
