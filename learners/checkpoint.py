@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,9 @@ from learners.replay.rows import WindowReader, WindowRows
 from learners.settings import ModelSettings
 from learners.trainer import Trainer
 from schemas.records import Window
+
+STALE_S = 600.0
+"""A folder written aside for so long belongs to a process that was killed."""
 
 TENSORS, STATE = "tensors.safetensors", "state.json"
 
@@ -106,8 +111,18 @@ def checkpoints(folder: Path) -> list[Path]:
 
 
 def _prune(folder: Path, keep: int) -> None:
-    for path in checkpoints(folder)[keep:]:
+    """Remove all but the newest checkpoints, and what a killed process left half written."""
+    stale = time.time() - STALE_S
+    halves = (p for p in folder.iterdir() if p.name[0] == ".")
+    for path in [*checkpoints(folder)[keep:], *(p for p in halves if _written_at(p) < stale)]:
         shutil.rmtree(path, ignore_errors=True)  # another learner may be at it too
+
+
+def _written_at(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return math.inf
 
 
 def read_cursor(path: Path) -> Cursor:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -23,6 +23,7 @@ from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError, Pr
 from aiokafka.partitioner import murmur2
 
 from learners.algorithms import choose_device
+from learners.history import digest_of, registered_versions
 from learners.replay.rows import WindowError
 from learners.session import ModelSession, Workplace, resume_offset
 from learners.settings import ModelSettings
@@ -80,6 +81,7 @@ class LearnerProcess:
         self._models = config.models()
         self._sessions: dict[str, ModelSession] = {}
         self._writers: dict[str, AIOKafkaProducer] = {}
+        self._announced: dict[str, dict[str, str]] = {}
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="train")
         self._training = asyncio.Lock()
         self._starts: dict[TopicPartition, int] = {}
@@ -88,6 +90,7 @@ class LearnerProcess:
         """Offset behind the last record that was dealt with."""
         self._generation = 0
         self._quarantined = 0
+        self._failure: Exception | None = None
         self._consumer: Any = None
         self._metrics: Any = None
 
@@ -117,9 +120,7 @@ class LearnerProcess:
             stack.push_async_callback(self._metrics.stop)
             await self._consumer.start()
             stack.push_async_callback(self._consumer.stop)
-            self._consumer.subscribe(
-                [self._config.topics.replay_windows], listener=_Share(self)
-            )
+            self._consumer.subscribe([self._config.topics.replay_windows], listener=_Share(self))
             reporter = asyncio.create_task(self._report())
             stack.push_async_callback(_cancel, reporter)
             await self._consume(stop)
@@ -127,6 +128,8 @@ class LearnerProcess:
     async def _consume(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
             batches = await self._consumer.getmany(timeout_ms=200, max_records=FETCH_RECORDS)
+            if self._failure is not None:
+                raise self._failure
             generation = self._generation  # these records are of the present assignment
             for partition, records in batches.items():
                 for record in records:
@@ -156,9 +159,7 @@ class LearnerProcess:
 
     async def _fold(self, session: ModelSession, window: Window, record: Any) -> None:
         try:
-            await self._in_thread(
-                lambda: session.take(window, record.partition, record.offset)
-            )
+            await self._in_thread(lambda: session.take(window, record.partition, record.offset))
         except WindowError as error:
             await self._quarantine(window.window_id, str(error))
 
@@ -175,6 +176,8 @@ class LearnerProcess:
             await asyncio.sleep(0)
 
     async def _announce(self, key: str, version: Registered) -> None:
+        if self._announced[key].get(version.version) == digest_of(version):
+            return  # a process that was killed before its checkpoint had announced it
         writer = self._writers[key]
         try:
             async with writer.transaction():
@@ -199,6 +202,9 @@ class LearnerProcess:
         device = choose_device(self._config.device)
         async with self._training:
             try:
+                self._announced[key] = await registered_versions(
+                    self._config.kafka, self._config.topics.models, settings.model
+                )
                 session = await self._in_thread(
                     lambda: ModelSession(settings, self._config.place, device)
                 )
@@ -277,8 +283,21 @@ class LearnerProcess:
         """Return the partitions of `replay-windows` that are ours."""
         return [partition.partition for partition in self._starts]
 
+    @contextlib.contextmanager
+    def noting_failure(self) -> Iterator[None]:
+        """Keep what goes wrong in a rebalance: aiokafka would log it and read on."""
+        try:
+            yield
+        except Exception as error:
+            self._failure = error
+            raise
+
     async def assigned(self, partitions: Iterable[TopicPartition]) -> None:
-        """Read each new partition from where its models' checkpoints stand."""
+        """Read each new partition from where its models' checkpoints stand.
+
+        Every seek comes before the first await: until then nothing can have been fetched, while
+        later the consumer may have begun at the group's offset and handed out windows from there.
+        """
         self._generation += 1
         n = len(self._consumer.partitions_for_topic(self._config.topics.replay_windows) or ())
         self._starts, self._done = {}, {}
@@ -288,12 +307,9 @@ class LearnerProcess:
                 for key, settings in self._models.items()
                 if partition_of(key, n) == partition.partition
             ]
-            start = min(starts, default=None)
-            self._starts[partition] = self._done[partition] = start or 0
-            if start is None:
-                await self._consumer.seek_to_end(partition)  # nothing of ours comes here
-            else:
-                self._consumer.seek(partition, start)
+            start = min(starts, default=0)
+            self._starts[partition] = self._done[partition] = start
+            self._consumer.seek(partition, start)
         await self._close_sessions(but=set(self._starts))
 
     def _start(self, key: str, settings: ModelSettings, partition: int) -> int:
@@ -333,10 +349,12 @@ class _Share(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
         del revoked
-        await self._process.revoked()
+        with self._process.noting_failure():
+            await self._process.revoked()
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
-        await self._process.assigned(assigned)
+        with self._process.noting_failure():
+            await self._process.assigned(assigned)
 
 
 def partition_of(key: str, n_partitions: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -217,6 +218,26 @@ def test_two_learners_share_models_and_a_dead_ones_share_moves(
             await b.until_versions(("toy-walker", "v0003"), ("toy-hiker", "v0003"))
             assert sorted(other.process.open_models()) == ["toy/hiker", "toy/walker"]
             await other.end()
+
+    asyncio.run(scenario())
+
+
+def test_version_announced_before_a_crash_is_not_announced_again(
+    broker: str, topics_prefix: str, tmp_path: Path
+) -> None:
+    async def scenario() -> None:
+        async with bench(broker, topics_prefix, tmp_path) as b:
+            for window in b.rows("walker", 1_200):
+                await b.announce(window)
+            killed = b.learner("one")
+            await b.until_versions(("toy-walker", "v0003"))
+            killed.task.cancel()
+            await asyncio.gather(killed.task, return_exceptions=True)
+            shutil.rmtree(b.place.checkpoints)  # as if it had died before it wrote any
+            again = b.learner("two")
+            await b.until_versions(("toy-walker", "v0005"))
+            await again.end()
+            assert [event.version for event in b.models] == [f"v{k:04d}" for k in range(1, 6)]
 
     asyncio.run(scenario())
 
