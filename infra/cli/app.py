@@ -1,5 +1,6 @@
 """The command line: which commands there are. Each imports what it needs when it runs."""
 
+import logging
 from typing import Annotated
 
 import typer
@@ -31,6 +32,8 @@ def _root(
     ] = False,
 ) -> None:
     """Options of the command itself."""
+    # A command says in one line what went wrong; processes configure their logs themselves.
+    logging.getLogger("aiokafka").addHandler(logging.NullHandler())
 
 
 app.command()(work.demo)

@@ -13,6 +13,7 @@ import typer
 from infra import logs, settings
 from infra.settings import Settings
 from schemas.errors import SchemaError
+from schemas.kafka import KafkaSettings
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -41,10 +42,28 @@ ConfigOption = Annotated[
 
 
 def read_settings(config: Path | None = None, **overrides: Any) -> Settings:
-    """The settings of this command; `overrides` are paths with `__` for a dot."""
-    return settings.load(
-        config, overrides={name.replace("__", "."): value for name, value in overrides.items()}
-    )
+    """The settings of this command."""
+    return settings.load(config, overrides=overrides)
+
+
+def find_settings(config: Path | None = None, **overrides: Any) -> Settings:
+    """The settings of a command that looks at a running system.
+
+    Where no broker is named, it is the one that `grindstone up` keeps beside the data.
+    """
+    found = read_settings(config, **overrides)
+    if found.kafka.bootstrap_servers != KafkaSettings().bootstrap_servers:
+        return found
+    data = Path(found.data_dir)
+    for folder in (data, data.parent):
+        if (folder / "broker.json").exists():
+            from infra.kafka.broker import LocalBroker
+
+            address = LocalBroker(folder).bootstrap
+            if address is not None:
+                kafka = msgspec.structs.replace(found.kafka, bootstrap_servers=address)
+                return msgspec.structs.replace(found, kafka=kafka)
+    return found
 
 
 def fail(message: str, code: Exit) -> NoReturn:

@@ -12,9 +12,9 @@ from infra.cli.common import (
     Exit,
     JsonOption,
     fail,
+    find_settings,
     guarded,
     print_json,
-    read_settings,
 )
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def status(as_json: JsonOption = False, config: ConfigOption = None) -> None:
     """Processes, lag, the ledger of decisions, and the champion."""
     from infra.status import gather, render
 
-    found = asyncio.run(gather(read_settings(config)))
+    found = asyncio.run(gather(find_settings(config)))
     if as_json:
         print_json(found)
     else:
@@ -50,7 +50,7 @@ def topics(
     """The topics: partitions, records, retention, what they hold."""
     from infra.status import describe_topics, render_topics
 
-    found = asyncio.run(describe_topics(read_settings(config), make))
+    found = asyncio.run(describe_topics(find_settings(config), make))
     if as_json:
         print_json(found)
     else:
@@ -68,7 +68,7 @@ def models(
     """Every model version: its fate, the reasons, its matches, and where it comes from."""
     from infra.status import list_models, render_models
 
-    found = asyncio.run(list_models(read_settings(config)))
+    found = asyncio.run(list_models(find_settings(config)))
     if as_json:
         print_json(found)
     else:
@@ -96,7 +96,7 @@ def tail(
         wanted = [Filter.parse(text) for text in filters or []]
     except ValueError as error:
         fail(str(error), Exit.USAGE)
-    settings = read_settings(config)
+    settings = find_settings(config)
     try:
         asyncio.run(_tail(settings, topic, wanted, start, follow, limit, as_json, full))
     except BrokenPipeError:  # `tail ... | head` closes early

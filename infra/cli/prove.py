@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from infra.cli.common import ConfigOption, Exit, JsonOption, guarded, print_json, read_settings
+from infra.cli.common import ConfigOption, Exit, JsonOption, find_settings, guarded, print_json
 
 
 @guarded
@@ -24,7 +24,7 @@ def verify(
     """
     from infra.proof import plain, prove, render
 
-    report = prove(read_settings(config), live, processes)
+    report = prove(find_settings(config), live, processes)
     if as_json:
         print_json(plain(report))
     else:

@@ -13,6 +13,7 @@ from infra.cli.common import (
     JsonOption,
     configure_logs,
     fail,
+    find_settings,
     guarded,
     read_settings,
 )
@@ -108,7 +109,7 @@ def run(
     """Run one process in the foreground, as a supervisor or a container does."""
     from infra import processes
 
-    settings = read_settings(config, seed=seed, game=game, device=device)
+    settings = find_settings(config, seed=seed, game=game, device=device)
     code = processes.run(process.value, settings)
     if code == Exit.NO_BROKER:
         fail("the broker cannot be reached", Exit.NO_BROKER)

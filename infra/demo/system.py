@@ -92,7 +92,8 @@ class System:
                 await self.stop()
         finally:
             if self.broker is not None:
-                await asyncio.to_thread(self.broker.kill)
+                # What is wiped next time needs no clean end; what is kept starts faster after one.
+                await asyncio.to_thread(self.broker.kill if self._wipe else self.broker.stop)
             self._held.close()
             if self._lock is not None:
                 self._lock.close()
@@ -134,7 +135,7 @@ class System:
                     "state": c.state,
                     "pid": c.pid,
                     "n_starts": c.n_starts,
-                    "log": os.path.relpath(c.log_path),
+                    "log": str(c.log_path),
                 }
                 for c in self.supervisor.children
             ],
