@@ -56,8 +56,8 @@ class BrokerState(msgspec.Struct, frozen=True):
 class LocalBroker:
     """One Kafka broker with its data under `run_dir`.
 
-    `port` is for callers who want a certain one; otherwise a free one is picked on the first start
-    and kept as long as it stays free. `runner` "docker" takes the Compose file, "java" the jars;
+    `port` is for callers who want a certain one, then the environment's GRINDSTONE_KAFKA_PORT;
+    otherwise a free one is picked on the first start and kept as long as it stays free. `runner` "docker" takes the Compose file, "java" the jars;
     without it the environment's GRINDSTONE_BROKER decides, then whether a Docker engine answers.
     """
 
@@ -66,7 +66,7 @@ class LocalBroker:
     ) -> None:
         self.run_dir = run_dir.resolve()
         self._state_file = self.run_dir / "broker.json"
-        self._wanted_port = port
+        self._wanted_port = _port_of_environment() if port is None else port
         state = self._load()
         self._runner_name = runner or (state.runner if state else _default_runner())
         self._runner: _Runner = (
@@ -201,6 +201,16 @@ def _default_runner() -> RunnerName:
         message = f"GRINDSTONE_BROKER must be java or docker; got {wanted!r}"
         raise BrokerError(message)
     return "docker" if docker_answers() else "java"
+
+
+def _port_of_environment() -> int | None:
+    wanted = os.environ.get("GRINDSTONE_KAFKA_PORT", "")
+    if not wanted:
+        return None
+    if not wanted.isdecimal() or not 1 <= int(wanted) <= 65_535:
+        message = f"GRINDSTONE_KAFKA_PORT must be a port from 1 to 65535; got {wanted!r}"
+        raise BrokerError(message)
+    return int(wanted)
 
 
 def main(arguments: list[str] | None = None) -> int:

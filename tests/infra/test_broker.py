@@ -26,7 +26,10 @@ VALUES = [f"value {n}".encode() for n in range(50)]
 
 
 @pytest.fixture
-def own(scratch: Path, request: pytest.FixtureRequest) -> Iterator[LocalBroker]:
+def own(
+    scratch: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[LocalBroker]:
+    monkeypatch.delenv("GRINDSTONE_KAFKA_PORT", raising=False)
     broker = LocalBroker(scratch / request.node.name, runner="java")
     yield broker
     broker.wipe()
@@ -174,6 +177,25 @@ def test_broker_refuses_an_unknown_runner(scratch: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("GRINDSTONE_BROKER", "boat")
     with pytest.raises(BrokerError, match="GRINDSTONE_BROKER must be java or docker; got 'boat'"):
         LocalBroker(scratch / "unknown-runner")
+
+
+@pytest.mark.parametrize("wanted", ["high", "0", "65536", "-1"])
+def test_broker_refuses_a_port_that_is_none(
+    wanted: str, scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GRINDSTONE_KAFKA_PORT", wanted)
+    with pytest.raises(BrokerError, match=f"must be a port from 1 to 65535; got '{wanted}'"):
+        LocalBroker(scratch / "no-port", runner="java")
+
+
+@pytest.mark.integration
+def test_broker_listens_on_the_port_that_is_set(
+    own: LocalBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (port,) = free_ports(1)
+    monkeypatch.setenv("GRINDSTONE_KAFKA_PORT", str(port))
+    broker = LocalBroker(own.run_dir, runner="java")
+    assert broker.start() == f"127.0.0.1:{port}"
 
 
 @pytest.mark.integration
