@@ -57,8 +57,9 @@ class LocalBroker:
     """One Kafka broker with its data under `run_dir`.
 
     `port` is for callers who want a certain one, then the environment's GRINDSTONE_KAFKA_PORT;
-    otherwise a free one is picked on the first start and kept as long as it stays free. `runner` "docker" takes the Compose file, "java" the jars;
-    without it the environment's GRINDSTONE_BROKER decides, then whether a Docker engine answers.
+    otherwise a free one is picked on the first start and kept as long as it stays free. `runner`
+    "docker" takes the Compose file, "java" the jars; without it the environment's GRINDSTONE_BROKER
+    decides, then whether a Docker engine answers.
     """
 
     def __init__(

@@ -196,6 +196,7 @@ def test_broker_listens_on_the_port_that_is_set(
     monkeypatch.setenv("GRINDSTONE_KAFKA_PORT", str(port))
     broker = LocalBroker(own.run_dir, runner="java")
     assert broker.start() == f"127.0.0.1:{port}"
+    broker.wipe()
 
 
 @pytest.mark.integration
