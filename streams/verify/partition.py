@@ -132,7 +132,8 @@ class PartitionProof:
             return
         report.open = account.n_open
         refused = np.setdiff1d(self._refused.distinct(), settled)
-        report.dead_decisions = len(seen) - len(settled) - report.open - report.behind
+        n_gone = len(settled) + self.match.n_behind + report.open
+        report.dead_decisions = len(seen) - n_gone
         strange = len(np.setdiff1d(settled, seen))
         if strange:
             report.blame("ledger", where, f"settled decisions must be on it; {strange} are not")

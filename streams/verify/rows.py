@@ -36,6 +36,8 @@ class RowMatch:
         self._on_row = on_row
         self._wanted: deque[bytes] = deque()
         self._found: deque[tuple[int, bytes]] = deque()
+        self.n_behind = 0
+        """Decisions whose settlement is not written yet; `finish` counts them where allowed."""
 
     @property
     def n_wanted(self) -> int:
@@ -74,6 +76,8 @@ class RowMatch:
         self._found.clear()
         if allow_behind:
             report.behind = len(self._wanted)
+            rows = map(_row, self._wanted)
+            self.n_behind = sum(isinstance(r, Experience) and r.revision == 0 for r in rows)
         elif self._wanted:
             self._lose(_row(self._wanted[0]), len(self._wanted))
         self._wanted.clear()

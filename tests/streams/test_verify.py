@@ -179,6 +179,14 @@ def test_proof_allows_rows_that_are_not_written_yet_where_it_is_told_to() -> Non
     assert (report.culprits, report.behind, report.lost) == ([], 4, 0)
 
 
+def test_balance_holds_wherever_the_writing_stands() -> None:
+    log = _log()
+    rows = _rows(log)
+    for n in range(len(rows) + 1):  # watermarks and experiences in every mix are behind
+        report = _prove(log, rows[:n], allow_behind=True)
+        assert (report.culprits, report.behind, report.dead_decisions) == ([], len(rows) - n, 1)
+
+
 def test_proof_finds_a_decision_that_was_settled_twice() -> None:
     log = _log(10)
     again = encode_pack([decision(3), outcome(3)])
