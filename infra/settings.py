@@ -26,9 +26,18 @@ GAMES_DIR = Path(__file__).resolve().parent.parent / "games"
 # These reach a process beside its settings.
 OTHER_VARIABLES = frozenset({"GRINDSTONE_CONFIG", "GRINDSTONE_PARENT_PID"})
 SETUP_VARIABLES = frozenset(
-    "GRINDSTONE_" + name for name in ("BROKER", "HOME", "KAFKA_PORT", "PYTHON", "TORCH_INDEX")
+    "GRINDSTONE_" + name
+    for name in (
+        "BROKER",
+        "KAFKA_PORT",
+        "PYTHON",
+        "TEST_BOOTSTRAP",
+        "TIMESCALE_PASSWORD",
+        "TIMESCALE_PORT",
+        "TORCH_INDEX",
+    )
 )
-"""Read by the set-up's scripts and by the local broker, not by a process."""
+"""Read by set-up, Compose, tests and the local broker, not by a process."""
 
 Positive = Annotated[int, Meta(ge=1)]
 PositiveFloat = Annotated[float, Meta(gt=0)]

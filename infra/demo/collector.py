@@ -68,13 +68,17 @@ class Collector:
 
     async def _follow(self) -> None:
         names = self._settings.topics
+        followed = (names.models, names.replay_windows, names.metrics, names.dead_letters)
+        self._facts.dead_letters = 0
         async with Look(self._settings.kafka, "grindstone-view") as look:
-            async for record in look.follow(names.models, names.replay_windows, names.metrics):
+            async for record in look.follow(*followed):
                 seconds = (record.timestamp - self._began_ms) / 1000
                 if record.topic == names.models:
                     self._facts.on_model(decode_model_event(record.value), seconds)
                 elif record.topic == names.replay_windows:
                     self._facts.on_window(decode_window(record.value))
+                elif record.topic == names.dead_letters:
+                    self._facts.dead_letters += 1
                 else:
                     self._facts.on_metric(decode_metric(record.value), seconds)
 
@@ -97,8 +101,6 @@ class Collector:
                 facts.on_watermark(tail.mark, seconds)
             for row, appended_ms in tail.rows[-LATENCY_ROWS:]:
                 facts.on_latency(row, appended_ms)
-        starts, ends = await look.starts(names.dead_letters), await look.ends(names.dead_letters)
-        facts.dead_letters = sum(ends.values()) - sum(starts.values())
         facts.lag = await group_lags(self._settings, look)
         if facts.first_decision_s is None and facts.decisions:
             await self._find_first_decision(look)

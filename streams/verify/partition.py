@@ -14,7 +14,6 @@ from schemas.events import Tick
 from schemas.kafka import KafkaSettings
 from schemas.records import Experience, Row, Watermark, Window, decode_dead_letter, decode_rows
 from schemas.topics import Topics
-from streams.archiver.state import load_progress
 from streams.archiver.store import ArchiveStore
 from streams.archiver.windows import Progress
 from streams.engine.records import Effects, FoldFactory, Record
@@ -39,6 +38,8 @@ class PartitionJob(msgspec.Struct, frozen=True, kw_only=True):
     """Of `game-events`: the proof is of what is before it."""
     experiences_end: int
     archive_url: str | None
+    progress: Progress | None
+    """How far the archiver said it was before the announcements were read."""
     announced: list[Window]
     letters: str
     """Digest of the partition's records on `dead-letters`, see `letters_digest`."""
@@ -92,7 +93,7 @@ class PartitionProof:
         self._ask_account()
         self.match.finish(self._end_offset, allow_behind=allow_behind)
         self._balance()
-        self._windows.finish(store)
+        self._windows.finish(store, allow_behind=allow_behind)
 
     def _apply(self, records: Sequence[Record]) -> Effects:
         effects = self._fold.fold(records)
@@ -163,8 +164,7 @@ async def _verify_partition(
 ) -> PartitionReport:
     store = None if job.archive_url is None else ArchiveStore.open(job.archive_url)
     name, p = job.topics.experiences, job.partition
-    progress = None if store is None else load_progress(store, name, p)
-    proof = PartitionProof(job.topics, p, refold, job.announced, progress)
+    proof = PartitionProof(job.topics, p, refold, job.announced, job.progress)
     where = f"{job.topics.game_events} partition {p}"
     if job.log_begin > 0:
         what = f"must begin at offset 0 to be folded again; it begins at {job.log_begin}"

@@ -17,6 +17,8 @@ import msgspec
 from schemas.kafka import KafkaSettings
 from schemas.records import Window, decode_dead_letter, decode_window
 from schemas.topics import Topics
+from streams.archiver.state import load_progress
+from streams.archiver.store import ArchiveStore
 from streams.engine.records import FoldFactory
 from streams.reader import read_topic, topic_spans
 from streams.verify.partition import PartitionJob, add_letter, verify_partition
@@ -79,6 +81,11 @@ async def _prepare(
     """Fix where each topic ends, the source first, and read the small topics."""
     source = await topic_spans(kafka, topics.game_events)
     rows = await topic_spans(kafka, topics.experiences)
+    store = None if settings.archive_url is None else ArchiveStore.open(settings.archive_url)
+    # Before the announcements: a running archiver announces first, then says how far it is.
+    progress = {
+        p: None if store is None else load_progress(store, topics.experiences, p) for p in source
+    }
     windows: dict[int, list[Window]] = {p: [] for p in source}
     others: list[Culprit] = []
     announcements = 0
@@ -106,6 +113,7 @@ async def _prepare(
             end_offset=span.end,
             experiences_end=rows[p].end if p in rows else 0,
             archive_url=settings.archive_url,
+            progress=progress[p],
             announced=windows[p],
             letters=letters[p].hexdigest(),
             n_letters=n_letters[p],
