@@ -13,7 +13,7 @@ from schemas.model_events import (
     Registered,
     Rejected,
 )
-from schemas.records import Experience, Metric, Watermark, Window
+from schemas.records import Experience, Metric, Origin, Watermark, Window
 
 MAX_LATENCIES = 20_000
 RATE_SPAN_S = 15.0
@@ -80,10 +80,12 @@ class Facts:
         self.phase = "starting"
         self.watermarks: dict[int, Watermark] = {}
         self.windows: dict[str, int] = {}
-        self.versions: dict[str, Version] = {}
+        self.versions: dict[tuple[str, str], Version] = {}
+        """By model and version, in the order of their registration."""
         self.champion: Champion | None = None
         self.metrics: dict[str, dict[str, float]] = {}
         self.latencies_ms: list[float] = []
+        self._last_sampled: dict[int, Origin] = {}
         self.swaps_ms: list[float] = []
         self.lag: dict[str, int] = {}
         self.dead_letters = 0
@@ -99,7 +101,7 @@ class Facts:
     def on_model(self, event: ModelEvent, seconds: float) -> None:
         """Registered, evaluated, made champion or rejected."""
         if isinstance(event, Registered):
-            self.versions[event.version] = Version(
+            self.versions[event.model, event.version] = Version(
                 version=event.version,
                 model=event.model,
                 seconds=seconds,
@@ -108,7 +110,7 @@ class Facts:
                 loss=event.metrics.get("loss"),
             )
             return
-        known = self.versions.get(event.version)
+        known = self.versions.get((event.model, event.version))
         if known is None:
             return
         if isinstance(event, Evaluation):
@@ -146,7 +148,11 @@ class Facts:
         self.decision_rate.add(seconds, float(self.decisions))
 
     def on_latency(self, row: Experience, appended_ms: int) -> None:
-        """How long after its decision an experience was on its topic."""
+        """How long after its decision an experience was on its topic; each row counts once."""
+        last = self._last_sampled.get(row.origin.partition)
+        if last is not None and row.origin <= last:
+            return
+        self._last_sampled[row.origin.partition] = row.origin
         self.latencies_ms.append(float(appended_ms - row.decision_time_ms))
         if len(self.latencies_ms) > MAX_LATENCIES:
             del self.latencies_ms[::2]

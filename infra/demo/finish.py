@@ -119,9 +119,11 @@ class Finish:
                 },
                 start_new_session=True,
             )
+        self._system.helpers[process.pid] = module.rpartition(".")[2]
         try:
             answer, _ = await process.communicate(given)
         finally:
+            del self._system.helpers[process.pid]
             # With all that it started: an orphan would hold the pipe, and this wait, open.
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)

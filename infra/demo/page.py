@@ -10,7 +10,9 @@ from rich.text import Text
 from infra.demo.facts import Facts, Version
 from schemas.evidence import wilson
 
-BAR_WIDTH = 28
+NOW_WIDTH = 31
+BAR_WIDTH = 20
+"""With these a terminal of 80 columns cuts nothing off."""
 VERSIONS_SHOWN = 9
 NOTES_SHOWN = 3
 FATE_STYLES = {
@@ -46,8 +48,8 @@ def line(facts: Facts) -> str:
 def page(facts: Facts, seconds_planned: float) -> RenderableType:
     """The whole page, drawn anew at each call."""
     body = Table.grid(expand=True, padding=(0, 1))
-    body.add_column(ratio=4)
-    body.add_column(ratio=7)
+    body.add_column(width=NOW_WIDTH)
+    body.add_column(ratio=1)
     body.add_row(
         Panel(_now(facts), title="now", title_align="left", border_style="dim"),
         Panel(
@@ -84,12 +86,12 @@ def _now(facts: Facts) -> Table:
     latency = facts.latency_p95_ms
     rows = [
         ("decisions", f"{facts.decisions:,}"),
-        ("decisions a second", f"{facts.decision_rate.value():,.0f}"),
+        ("a second", f"{facts.decision_rate.value():,.0f}"),
         ("matches", _number(facts.metric("matches"))),
-        ("matches a second", f"{facts.match_rate.value():.1f}"),
+        ("matches / s", f"{facts.match_rate.value():.1f}"),
         ("settled", f"{facts.experiences:,}"),
         ("open", f"{facts.open_decisions:,}"),
-        ("to experience, p95", "-" if latency is None else f"{latency:,.0f} ms"),
+        ("latency p95", "-" if latency is None else f"{latency:,.0f} ms"),
         ("windows", f"{len(facts.windows):,}"),
         ("learner steps", _number(facts.metric("updates"))),
         ("loss", _loss(facts)),
@@ -119,10 +121,10 @@ def _version_row(facts: Facts, version: Version) -> tuple[Text, Text, Text, Text
     low, high = wilson(version.wins, version.matches)
     return (
         Text(version.version, style="bold" if playing else ""),
-        Text("playing" if playing else version.fate, style=FATE_STYLES.get(version.fate, "")),
+        Text("playing" if playing else version.fate[:10], style=FATE_STYLES.get(version.fate, "")),
         Text("-" if rate is None else f"{rate:.0%}"),
         Text("" if rate is None else bar(low, rate, high), style="green" if playing else "cyan"),
-        Text("" if rate is None else f"{low:.0%}-{high:.0%} of {version.matches}", style="dim"),
+        Text("" if rate is None else f"{low:.0%}-{high:.0%}", style="dim"),
     )
 
 

@@ -48,6 +48,8 @@ class System:
         self.supervisor: Supervisor  # made by `open`, once the folder is ours
         self._policy = RestartPolicy(**policy)
         self.restarts: list[tuple[float, str]] = []
+        self.helpers: dict[int, str] = {}
+        """Processes beside the supervised ones that count as the run's own."""
 
     async def open(self) -> None:
         """Takes the folder, starts the broker and makes the topics.
@@ -100,7 +102,7 @@ class System:
 
     def leaders(self) -> dict[int, str]:
         """Leaders of the sessions that belong to this run, this process, and their names."""
-        found = {os.getpid(): "demo"}
+        found = {os.getpid(): "demo", **self.helpers}
         for child in self.supervisor.children:
             if child.pid is not None:
                 found[child.pid] = child.spec.name

@@ -146,7 +146,7 @@ def test_page_shows_the_run() -> None:
         "v0002",
         "playing",
         "80% ",
-        "74%-85% of 200",
+        "74%-85%",
         "learner steps",
         "900",
         "0.0200",
