@@ -11,7 +11,7 @@ from infra.demo.facts import Facts, Version
 from schemas.evidence import wilson
 
 NOW_WIDTH = 31
-BAR_WIDTH = 20
+BAR_WIDTH = 14
 """With these a terminal of 80 columns cuts nothing off."""
 VERSIONS_SHOWN = 9
 NOTES_SHOWN = 3
@@ -107,7 +107,7 @@ def _now(facts: Facts) -> Table:
 def _versions(facts: Facts) -> RenderableType:
     if not facts.versions:
         return Text("the scripted pack plays; no version has been learned yet", style="dim")
-    table = Table.grid(expand=True, padding=(0, 1))
+    table = Table.grid(expand=True, padding=(0, 1, 0, 0))
     for justify in ("left", "left", "right", "left", "left"):
         table.add_column(justify=justify, no_wrap=True)
     for version in list(facts.versions.values())[-VERSIONS_SHOWN:]:
@@ -141,8 +141,7 @@ def _processes(facts: Facts) -> Text:
     for name, state in facts.processes.items():
         text.append("● ", style=PROCESS_STYLES.get(state, "dim"))
         lag = facts.lag.get(name)
-        text.append(f"{name} " if lag is None else f"{name} (lag {lag:,}) ")
-        text.append(" ")
+        text.append(f"{name} " if lag is None else f"{name} {lag:,} ")
     return text
 
 
