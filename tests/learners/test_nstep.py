@@ -23,9 +23,9 @@ def columns(rows: list[Experience]) -> WindowRows:
     return rows_of_table(table, toy.SHAPE, "scripted")
 
 
-def fold(rows: list[Experience], n: int, cuts: tuple[int, ...] = ()) -> tuple[
-    list[tuple[object, ...]], NStepAssembler
-]:
+def fold(
+    rows: list[Experience], n: int, cuts: tuple[int, ...] = ()
+) -> tuple[list[tuple[object, ...]], NStepAssembler]:
     """Fold rows cut into windows; returns (s, R, discount, s') of every transition, sorted."""
     assembler = NStepAssembler(n, DISCOUNT)
     found: list[tuple[object, ...]] = []

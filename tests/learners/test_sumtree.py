@@ -50,9 +50,7 @@ def test_updates_leave_the_tree_that_its_leaves_make(capacity: int, data: st.Dat
     tree = SumTree(capacity)
     for _ in range(data.draw(st.integers(1, 4))):
         chosen = data.draw(slots)
-        values = data.draw(
-            st.lists(st.floats(0, 10), min_size=len(chosen), max_size=len(chosen))
-        )
+        values = data.draw(st.lists(st.floats(0, 10), min_size=len(chosen), max_size=len(chosen)))
         tree.set(np.asarray(chosen), np.asarray(values))
     fresh = SumTree(capacity)
     fresh.set(np.arange(capacity), tree.leaves())
