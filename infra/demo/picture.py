@@ -76,7 +76,7 @@ def write_picture(path: Path, story: Story) -> None:
 def _frame(axes: Any, story: Story) -> None:
     last = max([p.seconds for p in story.points] + [story.verdict.seconds if story.verdict else 1])
     axes.set_xlim(0, last * 1.08)
-    axes.set_ylim(0, 1.02)
+    axes.set_ylim(-0.025, 1.04)  # room for a line or a point at either end
     axes.set_yticks([0, 0.2, 0.4, 0.6, 0.8, 1.0], ["0", "20 %", "40 %", "60 %", "80 %", "100 %"])
     axes.set_xlabel("seconds since the first command", color=QUIET)
     axes.set_ylabel("matches won against the scripted pack", color=QUIET)
@@ -138,6 +138,7 @@ def _curve(axes: Any, story: Story) -> None:
                 ha="center",
                 color=LEARNED,
                 fontsize=8.5,
+                bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6, "alpha": 0.7},
             )
 
 
@@ -158,7 +159,7 @@ def _verdict(axes: Any, story: Story) -> None:
         label="final verdict, fresh seeds",
     )
     axes.annotate(
-        f"{final.version}: {final.win_rate:.0%}",
+        f"{final.version}: {final.win_rate:.1%}",
         (final.seconds, final.upper95),
         xytext=(0, 6),
         textcoords="offset points",
