@@ -86,7 +86,8 @@ class Facts:
         self.metrics: dict[str, dict[str, float]] = {}
         self.latencies_ms: list[float] = []
         self._last_sampled: dict[int, Origin] = {}
-        self.swaps_ms: list[float] = []
+        self.swaps_ms: dict[str, float] = {}
+        """Version -> from its event to its acting in every world, when that was told first."""
         self.lag: dict[str, int] = {}
         self.dead_letters = 0
         self.memory_bytes = 0
@@ -135,7 +136,8 @@ class Facts:
         values.update(metric.values)
         swap = metric.values.get("swap_ms")
         if swap is not None:
-            self.swaps_ms.append(swap)
+            # A game that was killed takes the champion up again, long after its event.
+            self.swaps_ms.setdefault(metric.labels.get("version", ""), swap)
         if "matches" in metric.values:
             self.match_rate.add(seconds, metric.values["matches"])
 

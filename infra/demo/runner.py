@@ -210,7 +210,7 @@ class Demo:
             first_decision_s=facts.first_decision_s,
             decisions_per_s=sum(self._rates) / len(self._rates) if self._rates else None,
             experience_p95_ms=facts.latency_p95_ms,
-            swap_max_ms=max(facts.swaps_ms, default=None),
+            swap_max_ms=max(facts.swaps_ms.values(), default=None),
             memory_peak_mb=facts.memory_peak_bytes / 1e6,
             cpu_s=facts.cpu_s(),
             restarts=len(self._system.restarts),

@@ -199,6 +199,15 @@ def test_latency_p95_is_the_nearest_rank() -> None:
     assert facts.latency_p95_ms == 95.0
 
 
+def test_a_version_taken_up_again_after_a_kill_is_no_slow_swap() -> None:
+    facts = Facts()
+    for swap_ms in (90.0, 66_000.0):
+        labels = {"version": "v0001"}
+        values = {"swap_ms": swap_ms}
+        facts.on_metric(Metric(process="game", time_ms=0, values=values, labels=labels), 1.0)
+    assert facts.swaps_ms == {"v0001": 90.0}
+
+
 def test_a_window_announced_twice_counts_once() -> None:
     facts = Facts()
     window = Window(
