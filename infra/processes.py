@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 log = logs.get(__name__)
 
 NICE = {"archiver": 5, "evaluator": 5, "learner": 10}
-"""Learning takes what is left of the machine, so that deciding and rewarding stay prompt; a window or
-a verdict may come a little later."""
+"""Learning takes what is left of the machine, so that deciding and rewarding stay prompt; a window
+or a verdict may come a little later."""
 
 CONNECT_S = 3.0
 REPORT_S = 1.0
