@@ -19,6 +19,7 @@ import msgspec
 
 from infra import logs
 from infra.code_version import code_version
+from infra.errors import is_no_broker
 from infra.settings import Settings, load
 from infra.supervisor import EXIT_NO_BROKER, PARENT_VARIABLE, die_with_parent
 from schemas.errors import SchemaError
@@ -57,7 +58,13 @@ def run(name: str, settings: Settings) -> int:
         asyncio.run(ensure_topics(settings))
     os.nice(NICE.get(name, 0))
     log.info("starts")
-    PROCESSES[name](settings)
+    try:
+        PROCESSES[name](settings)
+    except Exception as error:
+        if not is_no_broker(error):
+            raise
+        log.warning("the broker cannot be reached", error=str(error))
+        return EXIT_NO_BROKER
     log.info("stopped")
     return 0
 

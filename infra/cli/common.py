@@ -11,6 +11,7 @@ import msgspec
 import typer
 
 from infra import logs, settings
+from infra.errors import is_no_broker, speaks_for_itself
 from infra.settings import Settings
 from schemas.errors import SchemaError
 from schemas.kafka import KafkaSettings
@@ -86,19 +87,11 @@ def guarded(command: Callable[P, R]) -> Callable[P, R]:
         except Exception as error:
             if is_no_broker(error):
                 fail(f"the broker cannot be reached: {error}", Exit.NO_BROKER)
+            if speaks_for_itself(error):
+                fail(str(error), Exit.FAILED)
             raise
 
     return wrapper
-
-
-def is_no_broker(error: BaseException | None) -> bool:
-    """Whether an error, or what caused it, is that no broker answers."""
-    while error is not None:
-        names = {kind.__name__ for kind in type(error).__mro__}
-        if names & {"KafkaConnectionError", "NoBrokersAvailable", "BrokerUnreachable"}:
-            return True
-        error = error.__cause__ or error.__context__
-    return False
 
 
 def print_json(document: object) -> None:

@@ -5,13 +5,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import aiokafka.errors
 import pytest
 from typer.testing import CliRunner
 
-from infra import status
+from infra import errors, status
 from infra.cli.app import app
 from infra.cli.common import Exit
 from infra.decoding import Filter, one_line, shorten
+from streams.admin import TopicError
 
 runner = CliRunner()
 NOBODY = {"GRINDSTONE_KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"}
@@ -71,6 +73,24 @@ def test_run_without_a_broker_exits_3() -> None:
     )
     assert done.returncode == Exit.NO_BROKER, done.stderr
     assert '"no broker answers"' in done.stderr
+
+
+def test_errors_that_speak_for_themselves_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def gather(_: object) -> None:
+        what = "topic models must have 1 partitions; got 3"
+        raise TopicError(what)
+
+    monkeypatch.setattr(status, "gather", gather)
+    result = runner.invoke(app, ["status"])
+    assert result.exit_code == Exit.FAILED
+    assert result.stderr == "grindstone: topic models must have 1 partitions; got 3\n"
+
+
+@pytest.mark.parametrize("name", sorted(errors.SPEAKING | errors.NO_BROKER))
+def test_every_error_that_is_known_by_name_exists(name: str) -> None:
+    root = Path(__file__).parents[2]
+    ours = any(f"class {name}(" in path.read_text() for path in root.glob("*/**/*.py"))
+    assert ours or hasattr(aiokafka.errors, name)
 
 
 def test_help_loads_neither_torch_nor_kafka() -> None:
