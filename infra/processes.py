@@ -6,6 +6,7 @@ Each function imports its own part of the system, so that a game does not load t
 """
 
 import asyncio
+import gc
 import os
 import signal
 import socket
@@ -36,6 +37,10 @@ NICE = {"archiver": 5, "evaluator": 5, "learner": 10}
 """Learning takes what is left of the machine, so that deciding and rewarding stay prompt; a window
 or a verdict may come a little later."""
 
+GC_THRESHOLD = (50_000, 20, 50)
+"""A batch makes thousands of objects that die with it; Python would look for cycles among them at
+each 700."""
+
 CONNECT_S = 3.0
 REPORT_S = 1.0
 
@@ -57,6 +62,7 @@ def run(name: str, settings: Settings) -> int:
     if PARENT_VARIABLE not in os.environ:  # a supervisor has made them before it starts anything
         asyncio.run(ensure_topics(settings))
     os.nice(NICE.get(name, 0))
+    gc.set_threshold(*GC_THRESHOLD)
     log.info("starts")
     try:
         PROCESSES[name](settings)

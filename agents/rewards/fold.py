@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from agents.rewards.formulas import immediate, long_term
-from agents.rewards.state import Actor, Came, Open, States, open_decisions
+from agents.rewards.state import Actor, Cache, Came, Open, States, open_decisions
 from schemas.codec import BadEvent, decode_record, raw_event
 from schemas.errors import SchemaError, refuse, shown
 from schemas.events import (
@@ -72,7 +72,7 @@ class RewardsFold:
         }
         self._timers: list[Timer] = []
         self._watched: set[str] = set()  # actors with a timer that forgets them
-        self._cache: dict[bytes, Decision] = {}
+        self._cache = Cache()
         self._states = States(table, self._cache)
         self._rows: list[Row] = []
         self._letters: list[DeadLetter] = []

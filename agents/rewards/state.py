@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -21,7 +22,7 @@ STANDINGS_KEPT = 16
 """Standings are looked through for what can go once there are more of them."""
 
 CACHED = 8_192
-"""Decisions held decoded, so that most of them are not read back from the table."""
+"""Decisions, and actors, held decoded, so that most of them are not read back from the table."""
 
 
 class Ledger(msgspec.Struct, array_like=True):
@@ -186,10 +187,27 @@ _actor = msgspec.msgpack.Decoder(Actor).decode
 _decision = msgspec.msgpack.Decoder(Decision).decode
 
 
+T = TypeVar("T")
+
+
+class Cache:
+    """What the table holds of the latest actors and decisions, decoded; the oldest give way."""
+
+    def __init__(self) -> None:
+        self.actors: dict[str, Actor] = {}
+        self.decisions: dict[bytes, Decision] = {}
+
+
+def _keep(cache: dict[Any, T], key: Any, value: T) -> None:
+    if len(cache) >= CACHED and key not in cache:
+        del cache[next(iter(cache))]
+    cache[key] = value
+
+
 class States:
     """The table as one batch sees it: what is there, and what the batch has changed so far."""
 
-    def __init__(self, table: Mapping[bytes, bytes], cache: dict[bytes, Decision]) -> None:
+    def __init__(self, table: Mapping[bytes, bytes], cache: Cache) -> None:
         self._table = table
         self._cache = cache
         self._actors: dict[str, Actor] = {}
@@ -201,8 +219,11 @@ class States:
         """Return an actor's account, a new one for a new actor; it will be written back."""
         actor = self._actors.get(actor_id)
         if actor is None:
-            raw = self._table.get(actor_key(actor_id))
-            actor = Actor() if raw is None else _actor(raw)
+            actor = self._cache.actors.get(actor_id)
+            if actor is None:
+                raw = self._table.get(actor_key(actor_id))
+                actor = Actor() if raw is None else _actor(raw)
+                _keep(self._cache.actors, actor_id, actor)
             self._actors[actor_id] = actor
         return actor
 
@@ -210,25 +231,24 @@ class States:
         """Keep an open decision's event."""
         key = decision_key(event.actor_id, event.decision_id)
         self._decisions[key] = event
-        if len(self._cache) >= CACHED:
-            del self._cache[next(iter(self._cache))]
-        self._cache[key] = event
+        _keep(self._cache.decisions, key, event)
 
     def decision(self, actor_id: str, decision_id: str) -> Decision:
         """Return an open decision's event; ``KeyError`` when it is not there."""
         key = decision_key(actor_id, decision_id)
-        event = self._decisions.get(key) or self._cache.get(key)
+        event = self._decisions.get(key) or self._cache.decisions.get(key)
         return event if event is not None else _decision(self._table[key])
 
     def drop_decision(self, actor_id: str, decision_id: str) -> None:
         """Forget a settled decision's event."""
         key = decision_key(actor_id, decision_id)
         self._decisions[key] = None
-        self._cache.pop(key, None)
+        self._cache.decisions.pop(key, None)
 
     def drop_actor(self, actor_id: str) -> None:
         """Forget an actor."""
         self._actors[actor_id] = Actor()
+        self._cache.actors.pop(actor_id, None)
 
     def changes(self) -> dict[bytes, bytes | None]:
         """Return what the batch changed, as the engine writes it."""
