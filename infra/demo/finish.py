@@ -46,18 +46,11 @@ class Finish:
         await self._system.stop(["learner", "evaluator"])
         self._say("settling what is open")
         facts = self._facts
-        async with Look(self._system.settings.kafka) as look:
-            ends = await look.ends(self._system.settings.topics.game_events)
+        ends = await self._ends()
 
         def settled() -> bool:
-            """Whether the fold has seen all that the game said and nothing waits any more."""
-            seen = all(
-                partition in facts.watermarks
-                # The last offset may be the marker of a transaction, which nobody sees.
-                and facts.watermarks[partition].origin.offset >= end - 2
-                for partition, end in ends.items()
-            )
-            return seen and not facts.open_decisions
+            """Whether nothing waits any more of what the game has said."""
+            return self._seen(ends) and not facts.open_decisions
 
         if not await self._until(settled, SETTLE_S):
             self.problems.append(f"every decision must be settled; got {facts.open_decisions} open")
@@ -66,7 +59,21 @@ class Finish:
             self.problems.append(
                 f"every experience must be in a window; got {held} of {facts.experiences}"
             )
+        await self._system.stop(["ticker"])  # a tick behind the fold's stop would go unanswered
+        ends = await self._ends()
+        if not await self._until(lambda: self._seen(ends), SETTLE_S):
+            self.problems.append("the fold must answer every tick; it did not")
         await self._system.stop()
+
+    async def _ends(self) -> dict[int, int]:
+        """The end of each partition of `game-events`."""
+        async with Look(self._system.settings.kafka) as look:
+            return await look.ends(self._system.settings.topics.game_events)
+
+    def _seen(self, ends: dict[int, int]) -> bool:
+        """Whether the fold has answered a tick at the end of each partition, or behind it."""
+        marks = self._facts.watermarks
+        return all(p in marks and marks[p].origin.offset >= end - 1 for p, end in ends.items())
 
     async def judge_and_prove(self) -> tuple[dict[str, Score], dict[str, int] | None]:
         """The scores of the final matches, and lost and doubled (None when not proven)."""
