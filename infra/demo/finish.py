@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 
 import msgspec
 
@@ -17,6 +18,7 @@ from infra.demo.verdict import Request, Score
 from infra.reading import Look
 from infra.settings import to_environ
 from infra.supervisor import PARENT_VARIABLE
+from schemas.model_events import Champion
 
 log = logs.get(__name__)
 
@@ -35,69 +37,83 @@ class Finish:
         self._facts = facts
         self._say = say
         self.problems: list[str] = []
+        self.champion: Champion | None = None
+        """Who was champion when the game stopped, and is judged."""
 
-    async def wind_up(self) -> None:
-        """Stops the game, waits until every decision is settled and every window sealed."""
+    async def run(self) -> tuple[dict[str, Score], dict[str, int] | None]:
+        """The scores of the final matches, and what was lost and doubled (None: not proven).
+
+        The matches are played while the last decisions settle.
+        """
+        await self._stop_playing()
+        self.champion = self._facts.champion
+        judging = asyncio.create_task(self._judge())
+        try:
+            await self._settle()
+            self._say("verifying the log, judging on fresh matches")
+            proof = await self._prove()
+            return await judging, proof
+        finally:
+            judging.cancel()
+            await asyncio.gather(judging, return_exceptions=True)
+
+    async def _stop_playing(self) -> None:
         self._say("the game stops")
         await self._system.stop(["game"])
         for child in self._system.supervisor.children:
             if child.spec.name == "game" and child.last_code != 0:
                 self.problems.append(f"the game must stop cleanly; got exit code {child.last_code}")
-        await self._system.stop(["learner", "evaluator"])
+        await self._system.stop(["learner", "evaluator", "release"])
+
+    async def _settle(self) -> None:
+        """Waits until every decision is settled and every window sealed, then stops the rest."""
         self._say("settling what is open")
-        facts = self._facts
-        ends = await self._ends()
-
-        def settled() -> bool:
-            """Whether nothing waits any more of what the game has said."""
-            return self._seen(ends) and not facts.open_decisions
-
-        if not await self._until(settled, SETTLE_S):
+        facts, ends = self._facts, await self._ends()
+        if not await self._until(lambda: self._folded(ends) and not facts.open_decisions, SETTLE_S):
             self.problems.append(f"every decision must be settled; got {facts.open_decisions} open")
         if not await self._until(lambda: sum(facts.windows.values()) >= facts.experiences, SEAL_S):
             held = sum(facts.windows.values())
             self.problems.append(
                 f"every experience must be in a window; got {held} of {facts.experiences}"
             )
-        await self._system.stop(["ticker"])  # a tick behind the fold's stop would go unanswered
+        await self._system.stop(["ticker"])
         ends = await self._ends()
-        if not await self._until(lambda: self._seen(ends), SETTLE_S):
-            self.problems.append("the fold must answer every tick; it did not")
+        if not await self._until(lambda: self._folded(ends), SETTLE_S):
+            self.problems.append("every tick must be folded; the last ones are not")
         await self._system.stop()
 
     async def _ends(self) -> dict[int, int]:
-        """The end of each partition of `game-events`."""
         async with Look(self._system.settings.kafka) as look:
             return await look.ends(self._system.settings.topics.game_events)
 
-    def _seen(self, ends: dict[int, int]) -> bool:
-        """Whether the fold has answered a tick at the end of each partition, or behind it."""
+    def _folded(self, ends: dict[int, int]) -> bool:
+        """Whether the fold has answered a tick at or behind the last record before `ends`."""
         marks = self._facts.watermarks
         return all(p in marks and marks[p].origin.offset >= end - 1 for p, end in ends.items())
 
-    async def judge_and_prove(self) -> tuple[dict[str, Score], dict[str, int] | None]:
-        """The scores of the final matches, and lost and doubled (None when not proven)."""
-        champion, versions = self._facts.champion, self._facts.versions
+    async def _judge(self) -> dict[str, Score]:
+        versions = self._facts.versions
         models = self._system.settings.models_dir.resolve()
         request = Request(
             game=self._system.settings.game,
             seed=self._system.settings.seed,
-            learned=str(models / champion.folder) if champion else None,
+            learned=str(models / self.champion.folder) if self.champion else None,
             first=str(models / next(iter(versions.values())).folder) if versions else None,
         )
-        verdict, proof = await asyncio.gather(
-            self._ask("infra.demo.verdict", [], msgspec.json.encode(request)),
-            self._ask("infra.cli", ["verify", "--json"], b""),
-        )
-        scores: list[Score] = []
-        if verdict is not None:
-            scores = msgspec.json.decode(verdict, type=list[Score])
-        found = None if proof is None else msgspec.json.decode(proof)
-        if found is not None and not found["ok"]:
+        answer = await self._ask("infra.demo.verdict", [], msgspec.json.encode(request))
+        scores = [] if answer is None else msgspec.json.decode(answer, type=list[Score])
+        return {score.policy: score for score in scores}
+
+    async def _prove(self) -> dict[str, int] | None:
+        answer = await self._ask("infra.cli", ["verify", "--json"], b"")
+        if answer is None:
+            return None
+        found: dict[str, Any] = msgspec.json.decode(answer)
+        if not found["ok"]:
             first = found["culprits"][0]
             what = f"{first['kind']} at {first['where']}: {first['what']}"
             self.problems.append(f"the verification names {what}")
-        return {score.policy: score for score in scores}, found
+        return found
 
     async def _until(self, true: Callable[[], bool], within_s: float) -> bool:
         end = time.monotonic() + within_s

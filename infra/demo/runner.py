@@ -143,9 +143,8 @@ class Demo:
         collector.sample_usage()
         log.info("processor seconds", **self._facts.cpu_s())
         finish = Finish(self._system, self._facts, self._say)
-        await finish.wind_up()
-        self._say("judging on fresh matches, verifying the log")
-        scores, proof = await finish.judge_and_prove()
+        scores, proof = await finish.run()
+        self._facts.champion = finish.champion
         for problem in finish.problems:
             self._note(problem)
         await collector.stop()
