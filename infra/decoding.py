@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from schemas.codec import BadEvent, decode_record
-from schemas.model_events import decode_model_event
+from schemas.model_events import ModelEvent, decode_model_event
 from schemas.records import decode_dead_letter, decode_metric, decode_rows, decode_window
 from schemas.topics import Topics
 
@@ -41,6 +41,17 @@ def _items(topics: Topics, topic: str, value: bytes) -> Iterator[object]:
         yield decode_metric(value)
     else:
         yield {"type": "bytes", "n_bytes": len(value), "value": value}
+
+
+def model_event(value: bytes | None) -> ModelEvent | None:
+    """The event of a record of `models`; None for bytes that are none.
+
+    The release fold dead-letters those, so whoever only looks may pass over them.
+    """
+    try:
+        return decode_model_event(value or b"")
+    except msgspec.MsgspecError:
+        return None
 
 
 def _plain(item: object) -> Plain:

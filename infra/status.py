@@ -9,12 +9,13 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from infra.decoding import model_event
 from infra.demo.facts import Facts, record_of
 from infra.ledger import read_tails
 from infra.reading import Look
 from infra.settings import Settings
 from schemas.evidence import wilson
-from schemas.model_events import Champion, Evaluation, Registered, Rejected, decode_model_event
+from schemas.model_events import Champion, Evaluation, Registered, Rejected
 
 Plain = dict[str, Any]
 
@@ -53,7 +54,9 @@ async def gather(settings: Settings) -> Plain:
             if tail.mark is not None:
                 facts.on_watermark(tail.mark, 0.0)
         async for record in look.read_all(settings.topics.models):
-            facts.on_model(decode_model_event(record.value), record.timestamp / 1000)
+            event = model_event(record.value)
+            if event is not None:
+                facts.on_model(event, record.timestamp / 1000)
         lags = await group_lags(settings, look)
         n_dead = 0
         async for _ in look.read_all(settings.topics.dead_letters):
@@ -149,7 +152,7 @@ async def list_models(settings: Settings) -> list[Plain]:
     versions: dict[tuple[str, str], Plain] = {}
     async with Look(settings.kafka) as look:
         async for record in look.read_all(settings.topics.models):
-            _tell(versions, decode_model_event(record.value))
+            _tell(versions, model_event(record.value))
     return list(versions.values())
 
 

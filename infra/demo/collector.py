@@ -4,7 +4,9 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
+import msgspec
 from aiokafka.errors import KafkaError
+from aiokafka.structs import ConsumerRecord
 
 from infra import logs
 from infra.demo.facts import Facts
@@ -58,13 +60,16 @@ class Collector:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _again(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Runs `work` again when Kafka fails it: a broker may be away for a while."""
+        """Runs `work` again when it fails: a broker may be away for a while."""
         while True:
             try:
                 await work()
             except KafkaError as error:
                 log.warning("the view lost Kafka", error=str(error))
-                await asyncio.sleep(1.0)
+            except Exception as error:  # a run does not end because nobody sees it
+                log.exception("the view failed")
+                self._facts.notes.append(f"the view failed: {error!r}")
+            await asyncio.sleep(1.0)
 
     async def _follow(self) -> None:
         names = self._settings.topics
@@ -72,15 +77,22 @@ class Collector:
         self._facts.dead_letters = 0
         async with Look(self._settings.kafka, "grindstone-view") as look:
             async for record in look.follow(*followed):
-                seconds = (record.timestamp - self._began_ms) / 1000
-                if record.topic == names.models:
-                    self._facts.on_model(decode_model_event(record.value), seconds)
-                elif record.topic == names.replay_windows:
-                    self._facts.on_window(decode_window(record.value))
-                elif record.topic == names.dead_letters:
-                    self._facts.dead_letters += 1
-                else:
-                    self._facts.on_metric(decode_metric(record.value), seconds)
+                try:
+                    self._take(record)
+                except msgspec.MsgspecError as error:  # whoever acts on it says what is wrong
+                    log.warning("passed over", topic=record.topic, error=str(error))
+
+    def _take(self, record: ConsumerRecord) -> None:
+        facts, names = self._facts, self._settings.topics
+        seconds = (record.timestamp - self._began_ms) / 1000
+        if record.topic == names.models:
+            facts.on_model(decode_model_event(record.value or b""), seconds)
+        elif record.topic == names.replay_windows:
+            facts.on_window(decode_window(record.value or b""))
+        elif record.topic == names.dead_letters:
+            facts.dead_letters += 1
+        else:
+            facts.on_metric(decode_metric(record.value or b""), seconds)
 
     async def _sample_for_ever(self) -> None:
         async with Look(self._settings.kafka, "grindstone-view-sample") as look:
