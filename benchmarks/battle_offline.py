@@ -40,6 +40,7 @@ from schemas.records import Origin, Window, WindowRule
 
 GAME_FILE = Path(__file__).parents[1] / "games" / "battle" / "battle.toml"
 SCALE, N_GATE = 0.2, 200
+LIFE = -0.4  # battle@2: what a death costs beyond MAgent2's own -0.1
 
 
 class TorchRule:
@@ -124,7 +125,7 @@ class Arena:
         ended = world.annihilated
         return {
             "observation": seen, "legal": masks, "action": actions,
-            "reward": np.clip(SCALE * acted.rewards, -1, 1),  # type: ignore[attr-defined]
+            "reward": np.clip(SCALE * acted.rewards + LIFE * ~alive, -1, 1),  # type: ignore[attr-defined]
             "next": following, "terminated": ~alive | ended,
             "truncated": np.full(n, world.steps >= MAX_CYCLES and not ended) & alive,
             "step": np.full(n, world.steps),

@@ -1,8 +1,9 @@
 """Double DQN on n-step transitions, with a large margin on demonstrations.
 
 Sources: van Hasselt et al. 2016 (target), Schaul et al. 2016 (importance weights), Hester et al.
-2018 (margin). Differs from them: the target network follows by Polyak averaging, and it is also
-the policy that is exported, for the average of many steps plays more steadily than the last one.
+2018 (margin). Differs from them: the target network follows by Polyak averaging, and what is
+exported is a slower average still (Polyak and Juditsky 1992), for the average of many steps plays
+better and more steadily than the last one.
 """
 
 from __future__ import annotations
@@ -90,12 +91,14 @@ class DoubleDqn:
         self.target = copy.deepcopy(self.online).requires_grad_(False)
         self._parameters: list[torch.Tensor] = list(self.online.parameters())
         self._averages: list[torch.Tensor] = list(self.target.parameters())
+        self.average = copy.deepcopy(self.target)
+        self._slow: list[torch.Tensor] = list(self.average.parameters())
         self._optimiser = Adam(self._parameters, settings.learner.learning_rate)
 
     @property
     def policy(self) -> ValueGraph:
         """The graph that games are given."""
-        return self.target
+        return self.average
 
     def fit_normaliser(self, observations: NDArray[np.float32]) -> None:
         """Fix mean and scale from observations [N, D], if the settings ask for it."""
@@ -103,7 +106,7 @@ class DoubleDqn:
             return
         mean = observations.mean(0, dtype=np.float64)
         deviation = np.maximum(observations.std(0, dtype=np.float64), MIN_DEVIATION)
-        for graph in (self.online, self.target):
+        for graph in (self.online, self.target, self.average):
             graph.mean.copy_(torch.from_numpy(mean))
             graph.scale.copy_(torch.from_numpy(1.0 / deviation))
 
@@ -148,6 +151,7 @@ class DoubleDqn:
         self._optimiser.step()
         with torch.no_grad():
             torch._foreach_lerp_(self._averages, self._parameters, self._learner.polyak)
+            torch._foreach_lerp_(self._slow, self._averages, self._learner.average)
 
     def _tensor(self, values: NDArray[Any]) -> torch.Tensor:
         return torch.from_numpy(values).to(self._device)
@@ -157,7 +161,7 @@ class DoubleDqn:
     ) -> NDArray[np.float32]:
         """Return the policy's values [B, A], illegal actions at `ILLEGAL_Q`."""
         with torch.no_grad():
-            values = self.target(self._tensor(observation), self._tensor(legal))
+            values = self.average(self._tensor(observation), self._tensor(legal))
         result: NDArray[np.float32] = values.cpu().numpy()
         return result
 
@@ -165,12 +169,14 @@ class DoubleDqn:
         """Return copies of all tensors that the next update depends on."""
         tensors = {f"online.{k}": v for k, v in self.online.state_dict().items()}
         tensors |= {f"target.{k}": v for k, v in self.target.state_dict().items()}
+        tensors |= {f"average.{k}": v for k, v in self.average.state_dict().items()}
         tensors |= {f"adam.{k}": v for k, v in self._optimiser.state().items()}
         return {k: v.detach().cpu().clone() for k, v in tensors.items()}
 
     def restore(self, state: dict[str, torch.Tensor]) -> None:
         """Take a `state`."""
-        for prefix, graph in (("online.", self.online), ("target.", self.target)):
+        graphs = {"online.": self.online, "target.": self.target, "average.": self.average}
+        for prefix, graph in graphs.items():
             graph.load_state_dict(_part(state, prefix))
         self._optimiser.restore(_part(state, "adam."))
 

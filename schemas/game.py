@@ -111,6 +111,8 @@ class Learner(_Described, frozen=True, kw_only=True):
     priority_alpha: Share = 0.6
     priority_beta: Share = 0.4
     polyak: Annotated[float, Meta(gt=0, le=1)] = 0.01
+    average: Annotated[float, Meta(gt=0, le=1)] = 1.0
+    """Step of the exported average towards the target network; 1 exports the target itself."""
     margin: Annotated[float, Meta(ge=0)] = 0.3
     margin_weight: Annotated[float, Meta(ge=0)] = 0.0
     demonstration_policy: str = "scripted"
