@@ -27,7 +27,7 @@ from schemas.errors import SchemaError
 
 if TYPE_CHECKING:
     from infra.metrics import MetricWriter
-    from streams.engine.records import FoldFactory, Table
+    from streams.engine.records import FoldFactory
     from streams.engine.settings import EngineSettings
     from streams.engine.stats import EngineStats
 
@@ -207,14 +207,10 @@ def _rewards(settings: Settings) -> None:
 
 
 def _release(settings: Settings) -> None:
-    from agents.release.agent import APP, release_settings
-    from agents.release.fold import ReleaseFold
+    from agents.release.agent import APP, MakeReleaseFold, release_settings
 
     game = settings.load_game()
-
-    def make(partition: int, table: "Table") -> ReleaseFold:
-        return ReleaseFold(partition, table, {game.name: game}, settings.topics)
-
+    make = MakeReleaseFold({game.name: game}, settings.topics)
     _fold_worker(settings, APP, release_settings(settings.topics), make)
 
 

@@ -1,19 +1,29 @@
-"""The release process: the fold of `models` on the engine, under a Faust agent."""
+"""The release application: which fold of which topics a worker runs (`streams.faust_app`)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+
+import msgspec
 
 from agents.release.fold import ReleaseFold
 from schemas.game import Game
-from schemas.kafka import KafkaSettings
 from schemas.topics import Topics
 from streams.engine.records import Table
 from streams.engine.settings import EngineSettings
-from streams.engine.stats import EngineStats
-from streams.faust_app import run_fold_worker
 
 APP = "release"
+
+
+class MakeReleaseFold(msgspec.Struct, frozen=True):
+    """Makes the fold of a partition."""
+
+    games: Mapping[str, Game]
+    topics: Topics
+
+    def __call__(self, partition: int, table: Table) -> ReleaseFold:
+        """Return the fold of a partition on its recovered table."""
+        return ReleaseFold(partition, table, self.games, self.topics)
 
 
 def release_settings(topics: Topics) -> EngineSettings:
@@ -24,17 +34,3 @@ def release_settings(topics: Topics) -> EngineSettings:
         changelog=topics.changelog(APP),
         outputs=(topics.models, topics.dead_letters),
     )
-
-
-def run_release(
-    games: Mapping[str, Game],
-    kafka: KafkaSettings,
-    topics: Topics,
-    on_stats: Callable[[EngineStats], None] | None = None,
-) -> None:
-    """Run the release worker until it is told to stop."""
-
-    def make(partition: int, table: Table) -> ReleaseFold:
-        return ReleaseFold(partition, table, games, topics)
-
-    run_fold_worker(APP, release_settings(topics), kafka, make, on_stats)

@@ -1,19 +1,16 @@
-"""The rewards process: the fold of `game-events` on the engine, under a Faust agent."""
+"""The rewards application: which fold of which topics a worker runs (`streams.faust_app`)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import msgspec
 
 from agents.rewards.fold import RewardsFold
 from schemas.game import Game
-from schemas.kafka import KafkaSettings
 from schemas.topics import Topics
 from streams.engine.records import Table
 from streams.engine.settings import EngineSettings
-from streams.engine.stats import EngineStats
-from streams.faust_app import run_fold_worker
 
 APP = "rewards"
 
@@ -44,14 +41,3 @@ def rewards_settings(topics: Topics) -> EngineSettings:
         fetch_wait_ms=FETCH_WAIT_MS,
         fetch_min_bytes=FETCH_MIN_BYTES,
     )
-
-
-def run_rewards(
-    games: Mapping[str, Game],
-    kafka: KafkaSettings,
-    topics: Topics,
-    on_stats: Callable[[EngineStats], None] | None = None,
-) -> None:
-    """Run the rewards worker until it is told to stop."""
-    make = MakeRewardsFold(games, topics)
-    run_fold_worker(APP, rewards_settings(topics), kafka, make, on_stats)
