@@ -4,12 +4,16 @@ NO_BROKER = frozenset({"KafkaConnectionError", "NoBrokersAvailable"})
 SPEAKING = frozenset(
     {
         "ArchiveError",
+        "BacktestError",
+        "BootstrapError",
         "BrokerError",
         "BusyError",
         "EngineError",
         "LearnerFencedError",
         "PolicyError",
+        "QueryError",
         "ReadError",
+        "ReplayError",
         "SupervisorError",
         "TickerError",
         "TopicError",
