@@ -4,8 +4,6 @@ NO_BROKER = frozenset({"KafkaConnectionError", "NoBrokersAvailable"})
 SPEAKING = frozenset(
     {
         "ArchiveError",
-        "BacktestError",
-        "BootstrapError",
         "BrokerError",
         "BusyError",
         "EngineError",
