@@ -6,6 +6,7 @@ from typing import Any
 
 import hypothesis.strategies as st
 import msgspec
+import pytest
 from hypothesis import given, settings
 
 from schemas.events import Decision, Event, Outcome, Snapshot
@@ -38,10 +39,11 @@ moves = st.lists(
     st.tuples(
         st.sampled_from(["decide", "decide", "out", "out", "more", "snap", "hit", "end", "tick"]),
         st.sampled_from(["a", "b"]),
-        st.integers(0, 600),
-        st.integers(0, 2_000),
+        st.integers(0, 4).map(lambda n: 100 * n),  # coarse, so that times meet
+        st.integers(0, 12).map(lambda n: 100 * n),
         st.integers(-3, 6),
     ),
+    min_size=6,
     max_size=40,
 )
 Plan = list[tuple[str, str, int, int, int]]
@@ -95,8 +97,8 @@ def same(streamed: dict[str, Settled], whole: dict[str, Settled], run: Run) -> N
         assert streamed[name] == row._replace(status=status), name
 
 
-@settings(max_examples=200, deadline=None)
-@given(moves, st.integers(0, len(GAMES) - 1), st.booleans())
+@settings(max_examples=400, deadline=None)
+@given(moves, st.sampled_from([0, 1, 2, 2, 3, 4, 5, 6, 7, 8, 9]), st.booleans())
 def test_streamed_equals_batch_at_every_prefix(plan: Plan, which: int, restart: bool) -> None:
     log = written(plan)
     run = Run(GAMES[which])
@@ -180,6 +182,24 @@ def test_shares_of_a_change_sum_to_the_change() -> None:
     # 7 is shared 1 : 2 : 4 among the three before it, and the fourth came too late for it.
     assert [row.credit for row in run.experiences] == [1.0, 2.0, 4.0, 0.0]
     assert [row.long_term for row in run.experiences] == [0.25, 0.5, 1.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("at_ms", "paid"), [(1_000, 0.0), (1_001, 3.0), (1_700, 3.0), (1_701, 0.0)]
+)
+def test_horizon_begins_behind_the_decision_and_holds_its_last_moment(
+    at_ms: int, paid: float
+) -> None:
+    game = duel(credit="discounted", **HORIZON)
+    run = Run(game)
+    hit = Snapshot(
+        game="duel", actor_id="a", event_time_ms=at_ms, facts={"lost": 2.0}, opponent_id="foe"
+    )
+    run.take(snapshot(900, 1.0), decision(0, 1_000, opponent_id="foe"), outcome(0, 1_000))
+    run.take(snapshot(at_ms, 4.0), hit, end(1_800), tick(9_000))
+    (row,) = run.experiences
+    assert row.credit == paid
+    assert row.retaliation == (2.0 if paid else None)
 
 
 def test_retaliation_is_charged_to_the_decision_that_provoked_it() -> None:
