@@ -129,13 +129,14 @@ def _group(
     ]
     reward = game.rewards.get(version)
     if reward is not None:
-        told: dict[str, Any] = connection.execute(
+        told = connection.execute(
             f"SELECT decision_id, outcome_facts FROM decisions_latest WHERE {where} "
             f"AND outcome_facts IS NOT NULL ORDER BY hash(decision_id), decision_id "
             f"LIMIT {MAX_PARTS}"
-        ).fetchnumpy()
-        contributions = part_values(reward, list(told["outcome_facts"]))
-        parts += [_part(n, True, v, told["decision_id"]) for n, v in contributions.items()]
+        ).to_arrow_table()
+        ids = told.column("decision_id").to_pylist()
+        contributions = part_values(reward, told.column("outcome_facts"))
+        parts += [_part(name, True, values, ids) for name, values in contributions.items()]
     statuses = connection.execute(
         f"SELECT status, count(*) FROM decisions_latest WHERE {where} GROUP BY 1 ORDER BY 1"
     ).fetchall()

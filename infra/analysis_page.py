@@ -106,8 +106,9 @@ def sparkline(counts: list[int], width: int = 20) -> str:
 def _row(part: Part) -> list[Any]:
     d = part.distribution
     name = part.name if not part.of_fact else f"  {part.name}"
-    return [name, d.n, d.mean, d.std, d.min, d.p05, d.median, d.p95, d.max, _share(d.zeros),
-            _share(d.clipped), d.n_nan, d.n_inf, part.n_outliers]  # fmt: skip
+    clipped = None if part.of_fact else _share(d.clipped)
+    found = [name, d.n, d.mean, d.std, d.min, d.p05, d.median, d.p95, d.max]
+    return [*found, _share(d.zeros), clipped, d.n_nan, d.n_inf, part.n_outliers]
 
 
 def _share(value: float | None) -> Share | None:

@@ -1,6 +1,7 @@
 """How our pictures of rewards look, and pictures as text that a page can hold."""
 
 import io
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -18,6 +19,9 @@ _STYLE: dict[Any, Any] = {
     "ytick.color": QUIET,
     "svg.hashsalt": "grindstone",  # else each drawing of the same numbers has other ids
 }
+
+
+_METADATA = re.compile(r"\s*<metadata>.*?</metadata>", re.DOTALL)
 
 
 @contextmanager
@@ -54,7 +58,7 @@ def svg(figure: Any) -> str:
     stream = io.StringIO()
     figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
     text = stream.getvalue()
-    return text[text.index("<svg") :]
+    return _METADATA.sub("", text[text.index("<svg") :])
 
 
 def shares(
