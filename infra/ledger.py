@@ -44,5 +44,5 @@ def _add(tail: Tail, value: bytes, appended_ms: int) -> None:
     for row in decode_rows(value):
         if isinstance(row, Watermark):
             tail.mark = row
-        else:
+        elif isinstance(row, Experience):
             tail.rows.append((row, appended_ms))

@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 
-from schemas.records import Experience, Origin
+from schemas.events import Detail, Language
+from schemas.records import Experience, Origin, Signal
 
 _encode_row = msgspec.msgpack.Encoder(order="deterministic").encode
 
@@ -43,6 +44,9 @@ def rows_digest(rows: Iterable[Experience]) -> str:
 
 
 _FACTS = pa.map_(pa.string(), pa.float64())
+_SIGNALS = pa.list_(pa.struct([("name", pa.string()), ("time_ms", pa.int64()), ("facts", _FACTS)]))
+_LANGUAGE = {f"language_{name}": name for name in Language.__struct_fields__}
+LANGUAGE_USED = "language_used"
 
 
 def experience_schema(n_observation: int, n_actions: int) -> pa.Schema:
@@ -82,6 +86,24 @@ def experience_schema(n_observation: int, n_actions: int) -> pa.Schema:
             pa.field("success", pa.bool_()),
             pa.field("facts", _FACTS),
             pa.field("outcome_facts", _FACTS),
+            pa.field("outcome_time_ms", pa.int64()),
+            pa.field("signals", _SIGNALS),
+            pa.field("outcome_details", pa.string()),
+            pa.field("next_facts", _FACTS),
+            pa.field("player_id", pa.string()),
+            pa.field("related", pa.list_(pa.string())),
+            pa.field("game_time", pa.float64()),
+            pa.field("action_type", pa.string()),
+            pa.field("details", pa.string()),
+            pa.field("continuous", pa.binary()),
+            pa.field("confidence", pa.float64()),
+            pa.field("arm", pa.string()),
+            pa.field(LANGUAGE_USED, pa.bool_(), nullable=False),
+            *(pa.field(name, pa.string()) for name in _LANGUAGE),
+            pa.field("standing_before", pa.float64()),
+            pa.field("standing_after", pa.float64()),
+            pa.field("credit", pa.float64()),
+            pa.field("retaliation", pa.float64()),
             pa.field("immediate", pa.float64(), nullable=False),
             pa.field("long_term", pa.float64(), nullable=False),
             pa.field("total", pa.float64(), nullable=False),
@@ -92,7 +114,10 @@ def experience_schema(n_observation: int, n_actions: int) -> pa.Schema:
 
 
 _ORIGIN = {f"origin_{name}": name for name in ("partition", "offset", "index")}
-_FACT_COLUMNS = ("facts", "outcome_facts")
+_FACT_COLUMNS = ("facts", "outcome_facts", "next_facts")
+_DETAIL_COLUMNS = ("details", "outcome_details")
+_encode_details = msgspec.json.Encoder(order="deterministic").encode
+_decode_details = msgspec.json.Decoder(dict[str, Detail]).decode
 
 
 def rows_to_table(rows: Sequence[Experience], n_observation: int, n_actions: int) -> pa.Table:
@@ -107,31 +132,53 @@ def rows_to_table(rows: Sequence[Experience], n_observation: int, n_actions: int
 
 
 def _column(rows: Sequence[Experience], field: pa.Field) -> pa.Array:
+    name = field.name
     values: list[Any]
-    if field.name in _ORIGIN:
-        part = _ORIGIN[field.name]
+    if name in _ORIGIN:
+        part = _ORIGIN[name]
         values = [getattr(row.origin, part) for row in rows]
-    elif field.name in _FACT_COLUMNS:
-        facts = [getattr(row, field.name) for row in rows]
-        values = [None if f is None else list(f.items()) for f in facts]
+    elif name == LANGUAGE_USED:
+        values = [row.language is not None for row in rows]
+    elif name in _LANGUAGE:
+        part = _LANGUAGE[name]
+        values = [None if row.language is None else getattr(row.language, part) for row in rows]
     else:
-        values = [getattr(row, field.name) for row in rows]
+        values = [getattr(row, name) for row in rows]
+        if name in _FACT_COLUMNS:
+            values = [None if v is None else list(v.items()) for v in values]
+        elif name in _DETAIL_COLUMNS:
+            values = [None if v is None else _encode_details(v).decode() for v in values]
+        elif name == "signals":
+            values = [None if v is None else [_signal_columns(s) for s in v] for v in values]
     return pa.array(values, type=field.type)
+
+
+def _signal_columns(signal: Signal) -> dict[str, Any]:
+    facts = list(signal.facts.items())
+    return {"name": signal.name, "time_ms": signal.time_ms, "facts": facts}
 
 
 def table_to_rows(table: pa.Table) -> list[Experience]:
     """Return a table's rows as they were written, the same in every field."""
-    names = [n for n in table.column_names if n not in _ORIGIN]
-    columns = {name: table.column(name).to_pylist() for name in names}
+    given = {name: table.column(name).to_pylist() for name in table.column_names}
     for name in _FACT_COLUMNS:
-        columns[name] = [None if v is None else dict(v) for v in columns[name]]
-    origins = [
-        Origin(*place)
-        for place in zip(*(table.column(n).to_pylist() for n in _ORIGIN), strict=True)
-    ]
-    return [
-        Experience(origin=origin, **dict(zip(names, values, strict=True)))
-        for origin, values in zip(
-            origins, zip(*(columns[n] for n in names), strict=True), strict=True
-        )
-    ]
+        given[name] = [None if v is None else dict(v) for v in given[name]]
+    for name in _DETAIL_COLUMNS:
+        given[name] = [None if v is None else _decode_details(v) for v in given[name]]
+    given["signals"] = [None if v is None else [_signal(s) for s in v] for v in given["signals"]]
+    places = zip(*(given.pop(name) for name in _ORIGIN), strict=True)
+    origins = [Origin(*place) for place in places]
+    said = zip(*(given.pop(name) for name in _LANGUAGE), strict=True)
+    used = given.pop(LANGUAGE_USED)
+    language = [_language(*of) for of in zip(used, said, strict=True)]
+    names = [*given, "origin", "language"]
+    columns = zip(*given.values(), origins, language, strict=True)
+    return [Experience(**dict(zip(names, values, strict=True))) for values in columns]
+
+
+def _signal(value: dict[str, Any]) -> Signal:
+    return Signal(value["name"], value["time_ms"], dict(value["facts"]))
+
+
+def _language(used: bool, said: Sequence[str | None]) -> Language | None:
+    return Language(**dict(zip(_LANGUAGE.values(), said, strict=True))) if used else None

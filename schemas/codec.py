@@ -15,6 +15,7 @@ import numpy as np
 from schemas.errors import SchemaError, from_msgspec, refuse, shown
 from schemas.events import (
     Decision,
+    Detail,
     EpisodeEnd,
     Event,
     Outcome,
@@ -128,17 +129,37 @@ def check_event(event: Event) -> None:
         _normalise(event, "observation")
         if event.probabilities is not None:
             _normalise(event, "probabilities")
+        if event.continuous is not None:
+            _normalise(event, "continuous")
         if event.legal is not None:
             _normalise_mask(event, "legal")
+        if event.game_time is not None and not math.isfinite(event.game_time):
+            refuse("$.game_time", "finite", repr(event.game_time))
+        if event.details:
+            _check_details(event.details)
     elif isinstance(event, Outcome):
         if event.next_observation is not None:
             _normalise(event, "next_observation")
         if event.next_legal is not None:
             _normalise_mask(event, "next_legal")
+        if event.next_facts:
+            _check_facts("next_facts", event.next_facts)
+        if event.details:
+            _check_details(event.details)
     if isinstance(event, Decision | Outcome | Snapshot | EpisodeEnd) and event.facts:
-        for name, number in event.facts.items():
-            if not math.isfinite(number):
-                refuse(f"$.facts.{name}", "finite", repr(number))
+        _check_facts("facts", event.facts)
+
+
+def _check_facts(field: str, facts: dict[str, float]) -> None:
+    for name, number in facts.items():
+        if not math.isfinite(number):
+            refuse(f"$.{field}.{name}", "finite", repr(number))
+
+
+def _check_details(details: dict[str, Detail]) -> None:
+    for name, value in details.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            refuse(f"$.details.{name}", "finite", repr(value))
 
 
 def _normalise(event: Decision | Outcome, name: str) -> None:

@@ -14,7 +14,7 @@ import msgspec
 from schemas.events import ActorEvent, Event, Tick
 from schemas.game import Game
 from schemas.model_events import ModelEvent
-from schemas.records import DeadLetter, Experience, Metric, Watermark, Window
+from schemas.records import DeadLetter, Experience, Metric, Retraction, Watermark, Window
 from schemas.topics import Topics
 
 VERSION = "1.0.0"
@@ -24,7 +24,7 @@ _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 _CARRIED: dict[str, tuple[str, tuple[Any, ...]]] = {
     "game_events": (_JSON, (*get_args(ActorEvent), Tick)),
-    "experiences": (_MSGPACK, (Experience, Watermark)),
+    "experiences": (_MSGPACK, (Experience, Retraction, Watermark)),
     "replay_windows": (_JSON, (Window,)),
     "models": (_JSON, get_args(ModelEvent)),
     "dead_letters": (_MSGPACK, (DeadLetter,)),

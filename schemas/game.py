@@ -45,6 +45,8 @@ class Actions(_Described, frozen=True, kw_only=True):
     """Discrete actions, numbered from 0."""
 
     names: Annotated[list[str], Meta(min_length=2, max_length=4096)]
+    n_continuous: NotNegative = 0
+    """Floats that a decision's `continuous` holds, where it has any."""
 
     @property
     def n(self) -> int:
@@ -61,6 +63,9 @@ class Reward(_Described, frozen=True, kw_only=True):
     weights: Annotated[dict[str, float], Meta(min_length=1)]
     bias: float = 0.0
     scale: PositiveFloat = 1.0
+
+
+Aggregate = Literal["earliest", "latest", "sum", "mean", "median", "min", "max"]
 
 
 class Domain(_Described, frozen=True, kw_only=True):
@@ -80,6 +85,20 @@ class Domain(_Described, frozen=True, kw_only=True):
     outcome_timeout_ms: Positive = 10_000
     """Event time after which a decision without an outcome is settled by default."""
     default_reward: Annotated[float, Meta(ge=-1, le=1)] = 0.0
+    aggregate: Aggregate = "earliest"
+    """How several reward signals of one decision become its immediate reward. All but `earliest`
+    need a horizon: it is how long signals are waited for."""
+    credit: Literal["full", "discounted"] = "full"
+    """Whether a change of standing is paid in full to each decision whose horizon it falls in, or
+    shared among them: a step further back counts `credit_discount` times as much."""
+    credit_discount: Annotated[float, Meta(gt=0, le=1)] = 0.99
+    retaliation: str | None = None
+    """The fact of a snapshot that says what its `opponent_id` did to the actor. What comes within
+    the horizon is charged to the actor's last decision against that opponent before it."""
+    retaliation_weight: float = 0.0
+    """Long-term reward of one unit of it; negative where it hurts."""
+    revise_within_ms: NotNegative = 0
+    """How long after settlement (event time) what arrives late still revises an experience."""
 
 
 class Archetype(_Described, frozen=True, kw_only=True):
@@ -224,6 +243,12 @@ def _check_references(game: Game) -> None:
             refuse(f"{path}.reward", f"one of {known}", shown(domain.reward))
         if domain.horizon_ms and not domain.standing:
             refuse(f"{path}.standing", "the name of a fact with a horizon", "nothing")
+        if domain.aggregate != "earliest" and not domain.horizon_ms:
+            rule = "over 0, for signals are waited for within it"
+            refuse(f"{path}.horizon_ms", rule, "0", f"aggregate is {domain.aggregate}")
+        if domain.retaliation is not None and not domain.horizon_ms:
+            rule = "over 0, for retaliation is waited for within it"
+            refuse(f"{path}.horizon_ms", rule, "0", "or leave retaliation out")
     models = [a.model for a in game.archetypes.values()]
     if len(set(models)) != len(models):
         refuse("$.archetypes", "of one model each", shown(models))
@@ -264,6 +289,7 @@ def _check_decision(event: Decision, game: Game) -> None:
         refuse("$.action", f"under {n}, the number of actions", str(event.action))
     _check_vector("$.observation", event.observation, 4 * game.observation.size)
     _check_vector("$.probabilities", event.probabilities, 4 * n)
+    _check_vector("$.continuous", event.continuous, 4 * game.actions.n_continuous)
     _check_vector("$.legal", event.legal, n)
     if event.legal is not None and not event.legal[event.action]:
         refuse("$.action", "legal by $.legal", str(event.action))

@@ -9,6 +9,10 @@ MAX_PACK_BYTES = 500_000
 
 MAX_ID_CHARS = 200
 MAX_FACTS = 64
+MAX_RELATED = 32
+MAX_DETAIL_CHARS = 2_000
+MAX_TEXT_CHARS = 50_000
+"""A prompt, a response or a reasoning; also when it is encrypted."""
 MAX_VECTOR = 65_536
 """Floats in one observation or probabilities in one decision."""
 

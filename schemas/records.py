@@ -6,6 +6,7 @@ from typing import Literal
 
 import msgspec
 
+from schemas.events import Detail, Language
 from schemas.limits import MAX_RECORD_BYTES
 
 Status = Literal["observed", "default", "censored", "revised"]
@@ -22,13 +23,31 @@ class Origin(msgspec.Struct, frozen=True, order=True, array_like=True, gc=False)
     """Counts the outputs of one source record."""
 
 
+class Signal(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One of several reward signals of a decision."""
+
+    name: str
+    time_ms: int
+    facts: dict[str, float]
+
+
 class Experience(
-    msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_field="type", tag="experience.v1"
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    omit_defaults=True,
+    gc=False,
+    tag_field="type",
+    tag="experience.v2",
 ):
-    """One decision by one NPC and what came of it; in the partition of its events."""
+    """One decision by one NPC and what came of it; in the partition of its events.
+
+    Defaults are left out of the bytes; msgspec knows them by identity, so that none may be a float.
+    """
 
     decision_id: str
     revision: int = 0
+    """0 as first settled; each later one replaces the one before, which a `Retraction` names."""
     origin: Origin
     game: str
     world: str
@@ -59,6 +78,31 @@ class Experience(
     success: bool | None = None
     facts: dict[str, float] | None = None
     outcome_facts: dict[str, float] | None = None
+    """Of the first outcome, by event time."""
+    outcome_time_ms: int | None = None
+    signals: list[Signal] | None = None
+    """Further outcomes of the decision, by event time; None where there was at most one."""
+    outcome_details: dict[str, Detail] | None = None
+    next_facts: dict[str, float] | None = None
+    """The actor's facts after it: said by the outcome, else those of what followed."""
+    player_id: str | None = None
+    related: list[str] | None = None
+    game_time: float | None = None
+    action_type: str | None = None
+    details: dict[str, Detail] | None = None
+    continuous: bytes | None = None
+    """Continuous parameters of the action, float32."""
+    confidence: float | None = None
+    arm: str | None = None
+    language: Language | None = None
+    standing_before: float | None = None
+    """As of the decision."""
+    standing_after: float | None = None
+    """As of decision time + horizon."""
+    credit: float | None = None
+    """This decision's part of the standing's change, in standing units; None where not shared."""
+    retaliation: float | None = None
+    """What the opponent did to the actor within the horizon, summed up; None where nothing was."""
     immediate: float
     """Reward at the outcome, in [-1, 1]."""
     long_term: float
@@ -66,6 +110,25 @@ class Experience(
     total: float
     reward_version: str
     status: Status
+
+
+class Retraction(
+    msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_field="type", tag="retraction.v1"
+):
+    """An earlier revision of an experience no longer holds; the next one follows at once.
+
+    A reader that adds up rewards takes off what it had of it.
+    """
+
+    decision_id: str
+    revision: int
+    """The one taken back."""
+    origin: Origin
+    game: str
+    archetype: str
+    actor_id: str
+    total: float
+    """What it had said."""
 
 
 class Watermark(
@@ -87,9 +150,11 @@ class Watermark(
     """Outcomes that came after their decision was settled."""
     n_skewed: int = 0
     """Events whose time ran ahead of the log's by more than the allowed lateness."""
+    n_revised: int = 0
+    """Revisions written."""
 
 
-Row = Experience | Watermark
+Row = Experience | Retraction | Watermark
 
 _rows_decode = msgspec.msgpack.Decoder(list[Row]).decode
 _rows_encode = msgspec.msgpack.Encoder().encode

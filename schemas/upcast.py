@@ -23,10 +23,20 @@ def _outcome_v1_to_v2(old: Document) -> Document:
     return new | {"type": "outcome.v2", "terminated": done, "truncated": False}
 
 
-STEPS: Mapping[str, Callable[[Document], Document]] = {"outcome.v1": _outcome_v1_to_v2}
+def _retagged(tag: str) -> Callable[[Document], Document]:
+    """Return a step to a version that only has more optional fields."""
+    return lambda old: old | {"type": tag}
+
+
+STEPS: Mapping[str, Callable[[Document], Document]] = {
+    "decision.v1": _retagged("decision.v2"),
+    "outcome.v1": _outcome_v1_to_v2,
+    "outcome.v2": _retagged("outcome.v3"),
+    "snapshot.v1": _retagged("snapshot.v2"),
+}
 """By the tag they take; the tag of what they return is in the document."""
 
-CURRENT = frozenset({"decision.v1", "outcome.v2", "snapshot.v1", "episode_end.v1", "tick.v1"})
+CURRENT = frozenset({"decision.v2", "outcome.v3", "snapshot.v2", "episode_end.v1", "tick.v1"})
 
 
 def upcast(document: Document) -> Document:

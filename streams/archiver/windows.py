@@ -102,8 +102,8 @@ class WindowFold:
             last = row.origin
             if isinstance(row, Watermark):
                 self._on_watermark(row.watermark_ms, sealed)
-            else:
-                self._on_row(row, here, sealed)
+            elif isinstance(row, Experience):
+                self._on_row(row, here, sealed)  # a retraction is implied by the revision after it
         self._next = Place(offset + 1, last)
         return sealed
 

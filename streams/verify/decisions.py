@@ -13,15 +13,15 @@ import numpy.typing as npt
 from schemas.limits import MAX_RECORD_BYTES
 
 
-class _Decision(msgspec.Struct, tag_field="type", tag="decision.v1", gc=False):
+class _Decision(msgspec.Struct, tag_field="type", tag="decision.v2", gc=False):
     decision_id: str
 
 
-class _Outcome(msgspec.Struct, tag_field="type", tag="outcome.v2", gc=False):
+class _Outcome(msgspec.Struct, tag_field="type", tag="outcome.v3", gc=False):
     pass
 
 
-class _Snapshot(msgspec.Struct, tag_field="type", tag="snapshot.v1", gc=False):
+class _Snapshot(msgspec.Struct, tag_field="type", tag="snapshot.v2", gc=False):
     pass
 
 
@@ -33,6 +33,8 @@ class _Tick(msgspec.Struct, tag_field="type", tag="tick.v1", gc=False):
     pass
 
 
+_DECISIONS = ("decision.v1", "decision.v2")
+"""Records with events of older versions are taken apart one by one."""
 _Any = _Decision | _Outcome | _Snapshot | _EpisodeEnd | _Tick
 _pack = msgspec.msgpack.Decoder(list[_Any]).decode
 _pack_raw = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
@@ -77,7 +79,7 @@ def _id_of(raw: bytes, decode: Any) -> list[str]:
         document = decode(raw)
     except (msgspec.MsgspecError, RecursionError, ValueError):
         return []
-    if not isinstance(document, dict) or document.get("type") != "decision.v1":
+    if not isinstance(document, dict) or document.get("type") not in _DECISIONS:
         return []
     found = document.get("decision_id")
     return [found] if isinstance(found, str) else []

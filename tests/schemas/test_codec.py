@@ -12,13 +12,84 @@ from hypothesis import given, settings
 
 from schemas.codec import BadEvent, decode_record, encode_event, encode_pack, raw_event
 from schemas.errors import SchemaError
-from schemas.events import Decision, EpisodeEnd, Event, Outcome, Snapshot, Tick
+from schemas.events import Decision, EpisodeEnd, Event, Language, Outcome, Snapshot, Tick
 from schemas.limits import MAX_PACK_EVENTS, MAX_RECORD_BYTES
 from schemas.upcast import CURRENT, STEPS
 
 GOLDEN = Path(__file__).parent / "golden"
 
 SAMPLES: dict[str, Event] = {
+    "decision.v2": Decision(
+        decision_id="d1",
+        game="duel",
+        world="w1",
+        episode="e1",
+        actor_id="wolf-1",
+        archetype="fighter",
+        domain="combat",
+        event_time_ms=1_700_000_000_123,
+        step=4,
+        observation=np.array([0.5, -1.25], "<f4").tobytes(),
+        action=1,
+        propensity=0.75,
+        policy_version="v0003",
+        explored=True,
+        legal=b"\1\1\0",
+        probabilities=np.array([0.25, 0.75, 0.0], "<f4").tobytes(),
+        opponent_id="player-9",
+        facts={"hp": 7.5},
+        player_id="player-9",
+        related=["d0"],
+        game_time=12.5,
+        action_type="attack",
+        details={"weapon": "axe", "heavy": True, "swings": 2, "reach": 1.5},
+        continuous=np.array([0.5], "<f4").tobytes(),
+        confidence=0.875,
+        arm="arm-b",
+        language=Language(
+            prompt_type="taunt",
+            variant_id="taunt-2",
+            prompt="Say something.",
+            response="Flee!",
+            reasoning="It is weak.",
+        ),
+    ),
+    "outcome.v3": Outcome(
+        decision_id="d1",
+        game="duel",
+        actor_id="wolf-1",
+        event_time_ms=1_700_000_000_223,
+        facts={"hits": 1.0},
+        success=True,
+        terminated=False,
+        truncated=True,
+        next_observation=np.array([0.25, 2.0], "<f4").tobytes(),
+        next_legal=b"\1\0\1",
+        signal="late-loot",
+        details={"loot": "gold"},
+        next_facts={"hp": 6.5},
+    ),
+    "snapshot.v2": Snapshot(
+        game="duel",
+        actor_id="wolf-1",
+        event_time_ms=1_700_000_000_300,
+        facts={"standing": 2.0},
+        opponent_id="player-9",
+    ),
+    "episode_end.v1": EpisodeEnd(
+        game="duel",
+        world="w1",
+        episode="e1",
+        actor_id="wolf-1",
+        event_time_ms=1_700_000_000_400,
+        terminated=True,
+        truncated=False,
+        result="won",
+        facts={"standing": 3.0},
+    ),
+    "tick.v1": Tick(event_time_ms=1_700_000_000_500, source="ticker"),
+}
+UPCAST: dict[str, Event] = {
     "decision.v1": Decision(
         decision_id="d1",
         game="duel",
@@ -54,20 +125,6 @@ SAMPLES: dict[str, Event] = {
     "snapshot.v1": Snapshot(
         game="duel", actor_id="wolf-1", event_time_ms=1_700_000_000_300, facts={"standing": 2.0}
     ),
-    "episode_end.v1": EpisodeEnd(
-        game="duel",
-        world="w1",
-        episode="e1",
-        actor_id="wolf-1",
-        event_time_ms=1_700_000_000_400,
-        terminated=True,
-        truncated=False,
-        result="won",
-        facts={"standing": 3.0},
-    ),
-    "tick.v1": Tick(event_time_ms=1_700_000_000_500, source="ticker"),
-}
-UPCAST: dict[str, Event] = {
     "outcome.v1": Outcome(
         decision_id="d1",
         game="duel",
@@ -104,19 +161,19 @@ def test_golden_bytes_of_old_versions_are_lifted(tag: str, form: str) -> None:
 
 def test_old_and_new_versions_share_a_pack() -> None:
     old = msgspec.msgpack.decode((GOLDEN / "outcome.v1.pack").read_bytes())
-    new = msgspec.to_builtins(SAMPLES["outcome.v2"], builtin_types=(bytes,))
+    new = msgspec.to_builtins(SAMPLES["outcome.v3"], builtin_types=(bytes,))
     got = decode_record(msgspec.msgpack.encode([new, *old]))
-    assert got == [SAMPLES["outcome.v2"], UPCAST["outcome.v1"]]
+    assert got == [SAMPLES["outcome.v3"], UPCAST["outcome.v1"]]
 
 
 def test_lists_come_back_as_bytes() -> None:
-    document = msgspec.to_builtins(SAMPLES["decision.v1"])
+    document = msgspec.to_builtins(SAMPLES["decision.v2"])
     document |= {"observation": [0.5, -1.25], "legal": [1, 1, 0], "probabilities": [0.25, 0.75, 0]}
-    assert decode_record(msgspec.json.encode(document)) == [SAMPLES["decision.v1"]]
+    assert decode_record(msgspec.json.encode(document)) == [SAMPLES["decision.v2"]]
 
 
 def changed(**more: Any) -> bytes:
-    document = msgspec.to_builtins(SAMPLES["decision.v1"]) | more
+    document = msgspec.to_builtins(SAMPLES["decision.v2"]) | more
     return msgspec.json.encode({k: v for k, v in document.items() if v != "absent"})
 
 
@@ -144,7 +201,7 @@ def changed(**more: Any) -> bytes:
         (b"[1, 2", "$ must be well formed; got"),
         (b"7", "$ must be an object; got 7"),
         (b"\xff\xfe\x00", "$ must be well formed"),
-        (b'{"type":"decision.v1","facts":' + b"[" * 100_000, "$ must be well formed"),
+        (b'{"type":"decision.v2","facts":' + b"[" * 100_000, "$ must be well formed"),
         (b"\x91" * 5_000, "$ must be"),
         (b"{" + b" " * MAX_RECORD_BYTES, f"$ must be at most {MAX_RECORD_BYTES} bytes"),
         (b"", "$ must be an event; got an empty record"),
@@ -160,7 +217,7 @@ def test_bad_input_says_field_rule_and_value(value: bytes, message: str) -> None
 
 @pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
 def test_numbers_that_are_none_are_found(number: float) -> None:
-    good = SAMPLES["decision.v1"]
+    good = SAMPLES["decision.v2"]
     assert isinstance(good, Decision)
     vector = np.array([0.0, number], "<f4").tobytes()
     for name, value, path in (
@@ -175,7 +232,7 @@ def test_numbers_that_are_none_are_found(number: float) -> None:
 
 
 def test_large_finite_vector_is_no_infinity() -> None:
-    good = SAMPLES["decision.v1"]
+    good = SAMPLES["decision.v2"]
     assert isinstance(good, Decision)
     big = msgspec.structs.replace(good, observation=np.array([3e38, 3e38], "<f4").tobytes())
     assert decode_record(encode_pack([big])) == [big]
