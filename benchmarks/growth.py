@@ -92,15 +92,14 @@ def cost_with_partitions(bootstrap: str, partitions: int) -> dict[str, Any]:
     streams = [ManyOpen(max(1, n_each // DECISIONS_AN_ACTOR), p) for p in range(partitions)]
     asyncio.run(prepare(bootstrap, app, source, partitions))
     n_records = asyncio.run(produce(bootstrap, source, streams, n_each))
-    idle = run_worker_process(app, source, bootstrap, 0)  # imports and start
-    full = run_worker_process(f"{app}", source, bootstrap, n_records)
-    cost = (full["cpu_s"] - idle["cpu_s"]) / ENGINE_EVENTS * 1e6
+    report = run_worker_process(app, source, bootstrap, n_records)
+    cost = (report["cpu_s"] - report["ready_cpu_s"]) / ENGINE_EVENTS * 1e6
     return {"partitions": partitions, "us_an_event": round(cost, 2)}
 
 
 def spread(results: list[dict[str, Any]]) -> float:
     """Return how far the dearest or cheapest is from the mean, as a share of it."""
-    costs = [r["us_an_event"] for r in results]
+    costs: list[float] = [r["us_an_event"] for r in results]
     return max(abs(c - mean(costs)) for c in costs) / mean(costs)
 
 

@@ -69,11 +69,11 @@ async def work(app_name: str, source: str, bootstrap: str, records: int, spawned
 
 
 async def _watch(app: FoldApp, records: int, spawned: float) -> None:
-    started, ready = time.time(), None
+    started, ready, ready_cpu = time.time(), None, 0.0
     while True:
         stats: EngineStats = app.engine.stats()
         if ready is None and stats.partitions and not stats.recovering:
-            ready = time.time()
+            ready, ready_cpu = time.time(), cpu_s()
         if stats.records >= records:
             break
         await asyncio.sleep(LOOK_S)
@@ -81,6 +81,7 @@ async def _watch(app: FoldApp, records: int, spawned: float) -> None:
         "main_s": round(started - spawned, 2),
         "recovered_s": round((ready or time.time()) - spawned, 2),
         "at_work_s": round(time.time() - spawned, 2),
+        "ready_cpu_s": round(ready_cpu, 2),
         "cpu_s": round(cpu_s(), 2),
         "keys": stats.keys,
         "changelog_records": stats.recovered_records,

@@ -84,11 +84,13 @@ def battle_reward(o: Came) -> float:
     """Return the peers' battle reward of an outcome, in [-1, 1]."""
     reward = 0.5 if o.won else -0.5
     if o.own_casualties > 0:
-        reward += min(o.enemy_casualties / o.own_casualties / 10, 0.3)
-    reward += min(o.resources_gained / 100_000, 0.2)
+        ratio = o.enemy_casualties / o.own_casualties / 10
+        reward += ratio if ratio < 0.3 else 0.3
+    gained = o.resources_gained / 100_000
+    reward += gained if gained < 0.2 else 0.2
     if o.predicted_won == o.won:
         reward += 0.1
-    return max(-1.0, min(1.0, reward))
+    return reward if -1.0 <= reward <= 1.0 else max(-1.0, min(1.0, reward))
 
 
 class JoinFold:
@@ -139,23 +141,30 @@ class JoinFold:
         for event in events:
             actor = event.actor_id
             waiting = open_.get(actor)
-            if waiting:
-                oldest = waiting[0].event_time_ms
-                if event.event_time_ms - oldest >= HORIZON_MS or type(event) is Came:
-                    self._settle(actor, waiting, event, rows)
-                    touched[actor] = None
-            if type(event) is not Came:
-                touched[actor] = None
-                if waiting:
-                    waiting.append(event)
-                else:
+            if waiting is None:
+                if type(event) is not Came:
                     open_[actor] = [event]
+                    touched[actor] = None
+                continue
+            touched[actor] = None
+            first = waiting[0]
+            in_time = event.event_time_ms - first.event_time_ms < HORIZON_MS
+            if type(event) is not Came:
+                if not in_time:
+                    self._settle(actor, waiting, event, rows)
+                waiting.append(event)
+            elif in_time and len(waiting) == 1 and first.decision_id == event.decision_id:
+                rows.append(_rewarded(first, actor, battle_reward(event), "outcome"))
+                del open_[actor]  # as a rule
+            else:
+                self._settle(actor, waiting, event, rows)
+                if not waiting:
+                    del open_[actor]
 
     def _settle(self, actor: str, waiting: list[Any], event: Any, rows: list[Rewarded]) -> None:
         """Move what the event settles from `waiting` to `rows`."""
-        now, decision_id = event.event_time_ms, None
-        if type(event) is Came:
-            decision_id = event.decision_id
+        now = event.event_time_ms
+        decision_id = event.decision_id if type(event) is Came else None
         keep = []
         for d in waiting:
             if now - d.event_time_ms >= HORIZON_MS:
@@ -178,16 +187,14 @@ class JoinFold:
         """Return what is open of the actors that were touched; most have nothing left."""
         states: dict[bytes, bytes | None] = {}
         for actor in touched:
-            waiting = self._open[actor]
+            waiting = self._open.get(actor)
             key = actor.encode()
-            if waiting:
+            if waiting is not None:
                 states[key] = self._encode(waiting)
                 for decision in waiting:
                     _release(decision)
-            else:
-                del self._open[actor]
-                if key in self._table:
-                    states[key] = None
+            elif key in self._table:
+                states[key] = None
         return states
 
 
