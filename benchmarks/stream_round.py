@@ -1,6 +1,6 @@
 """Our side of one round beside the peers, in the form that their harness calls a contender.
 
-    python -m benchmarks.stream_round --results FILE --work DIR BOOTSTRAP OUT_TOPIC
+    python -m benchmarks.stream_round --results FILE --work DIR [BOOTSTRAP] OUT_TOPIC
 
 Measures every kind of `benchmarks.stream_worker` in a process of its own on the peers' broker,
 checks what each has written, appends a JSON line for each to FILE, and prints that of ``single``.
@@ -29,6 +29,8 @@ from streams.reader import ReadError, read_records, topic_spans
 ORDER = ["packs", "single-whole", "packs-whole", "rewards", "single"]
 """The last is the peers' `ours`: their harness checks its output topic itself."""
 LIMIT_S = 120.0
+BOOTSTRAP = "127.0.0.1:39092"
+"""Where the peers' script starts its broker."""
 
 
 class Outcome(msgspec.Struct):
@@ -125,9 +127,10 @@ def main() -> int:
     parser.add_argument("--results", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True, help="the peers' work folder")
     parser.add_argument("--kinds", default=",".join(ORDER), help=f"of {', '.join(SOURCES)}")
-    parser.add_argument("bootstrap")
-    parser.add_argument("out")
+    parser.add_argument("places", nargs="+", help="the broker, if the harness names it; the topic")
     options = parser.parse_args()
+    *bootstrap, options.out = options.places
+    options.bootstrap = bootstrap[0] if bootstrap else BOOTSTRAP
     expected = json.loads((options.work / "data" / "expected.json").read_text(encoding="utf-8"))
     kafka = KafkaSettings(bootstrap_servers=options.bootstrap)
     if "rewards" in options.kinds.split(","):
