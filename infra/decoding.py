@@ -21,12 +21,17 @@ def decode(topics: Topics, topic: str, value: bytes | None) -> list[Plain]:
     if value is None:
         return [{"type": "tombstone"}]
     try:
-        return [_plain(item) for item in _items(topics, topic, value)]
+        return [_plain(item) for item in items(topics, topic, value)]
     except (msgspec.MsgspecError, ValueError) as error:
         return [{"type": "undecodable", "error": str(error), "n_bytes": len(value)}]
 
 
-def _items(topics: Topics, topic: str, value: bytes) -> Iterator[object]:
+def items(topics: Topics, topic: str, value: bytes) -> Iterator[object]:
+    """What a record holds, as typed events and rows.
+
+    Raises:
+        msgspec.MsgspecError: the bytes are none of the topic's.
+    """
     if topic == topics.game_events:
         yield from decode_record(value)
     elif topic == topics.experiences:

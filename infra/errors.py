@@ -4,16 +4,20 @@ NO_BROKER = frozenset({"KafkaConnectionError", "NoBrokersAvailable"})
 SPEAKING = frozenset(
     {
         "ArchiveError",
+        "BacktestError",
         "BrokerError",
         "BusyError",
         "EngineError",
         "LearnerFencedError",
         "PolicyError",
+        "QueryError",
         "ReadError",
+        "ReplayError",
         "SupervisorError",
         "TickerError",
         "TopicError",
         "UnknownProcess",
+        "WorkerError",
         "WriteError",
     }
 )

@@ -95,6 +95,11 @@ class Settings(_Part, frozen=True, kw_only=True):
         return Path(self.data_dir) / "windows"
 
     @property
+    def backtests_dir(self) -> Path:
+        """A folder per backtest: re-scored windows, manifest and report."""
+        return Path(self.data_dir) / "backtests"
+
+    @property
     def models_dir(self) -> Path:
         """A folder per model version."""
         return Path(self.data_dir) / "models"

@@ -107,6 +107,10 @@ class WindowFold:
         self._next = Place(offset + 1, last)
         return sealed
 
+    def finish(self) -> list[SealedWindow]:
+        """Seal what is open, for a log that has come to its end."""
+        return [self._seal(key) for key in list(self._open)]
+
     def progress(self) -> Progress:
         """Return what a later fold needs to go on; sealed windows must be stored by then."""
         places = [window.place for window in self._open.values()]

@@ -17,7 +17,20 @@ from streams.admin import TopicError
 
 runner = CliRunner()
 NOBODY = {"GRINDSTONE_KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"}
-COMMANDS = ("demo", "up", "down", "run", "status", "topics", "tail", "models", "verify")
+COMMANDS = (
+    "demo",
+    "up",
+    "down",
+    "run",
+    "status",
+    "topics",
+    "tail",
+    "models",
+    "verify",
+    "replay",
+    "backtest",
+    "sql",
+)
 
 
 def test_help_names_every_command_and_the_exit_codes() -> None:
@@ -96,7 +109,8 @@ def test_every_error_that_is_known_by_name_exists(name: str) -> None:
 def test_help_loads_neither_torch_nor_kafka() -> None:
     code = (
         "import sys, infra.cli.app, infra.processes\n"
-        "print([m for m in ('torch', 'faust', 'aiokafka', 'onnxruntime', 'matplotlib', 'magent2')"
+        "print([m for m in ('torch', 'faust', 'aiokafka', 'onnxruntime', 'matplotlib', 'magent2',"
+        " 'duckdb', 'pyarrow')"
         " if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
