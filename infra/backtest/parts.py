@@ -3,17 +3,20 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import pyarrow as pa
 
+from agents.rewards.facts import FactColumns
+from agents.rewards.rules import compile_reward
 from infra.backtest.compare import Values
-from schemas.game import Reward
+from schemas.rewards import Reward
 
 Facts = Mapping[str, float] | None
 
 
 def part_values(reward: Reward, facts: Sequence[Facts]) -> dict[str, Values]:
     """Part -> [N] what it adds to the reward before that is clipped; NaN without an outcome."""
-    found: dict[str, Values] = {}
-    for name, weight in reward.weights.items():
-        told = [np.nan if f is None else f.get(name, 0.0) for f in facts]
-        found[name] = reward.scale * weight * np.array(told, dtype=np.float64)
-    return found
+    items = [None if f is None else list(f.items()) for f in facts]
+    columns = FactColumns.of_column(pa.array(items, pa.map_(pa.string(), pa.float64())))
+    silent = np.array([f is None for f in facts], np.bool_)
+    parts = compile_reward(reward).part_columns(columns)
+    return {name: np.where(silent, np.nan, values) for name, values in parts.items()}

@@ -8,11 +8,12 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from agents.rewards.formulas import clip, immediate
+from agents.rewards.facts import clip
+from agents.rewards.rules import Rule, compile_rewards
 from agents.rewards.signals import aggregate
 from infra.backtest.refold import Part, Told, Writer
 from infra.pool import Tell
-from schemas.game import Domain, Game, Reward
+from schemas.game import Domain, Game
 from schemas.records import Experience
 from streams.archiver.files import read_rows
 from streams.archiver.store import ArchiveError, ArchiveStore
@@ -65,16 +66,17 @@ def score(rows: Sequence[Experience], game: Game) -> list[Experience]:
 
 
 def _values(rows: Sequence[Experience], game: Game) -> list[float]:
-    return [_immediate(row, game.domains[row.domain], game.rewards) for row in rows]
+    rules = compile_rewards(game)
+    return [_immediate(row, game.domains[row.domain], rules) for row in rows]
 
 
-def _immediate(row: Experience, domain: Domain, rewards: Mapping[str, Reward]) -> float:
+def _immediate(row: Experience, domain: Domain, rules: Mapping[str, Rule]) -> float:
     if row.outcome_facts is None:
         return domain.default_reward
-    reward = rewards[domain.reward]
-    value = immediate(reward, row.outcome_facts)
+    rule = rules[domain.reward]
+    value = rule.value(row.outcome_facts)
     if not row.signals:
         return value
     signals = [(row.outcome_time_ms or 0, value)]
-    signals += [(s.time_ms, immediate(reward, s.facts)) for s in row.signals]
+    signals += [(s.time_ms, rule.value(s.facts)) for s in row.signals]
     return clip(aggregate(domain.aggregate, signals))
