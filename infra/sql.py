@@ -169,6 +169,7 @@ _RESCORED = (
     split_part(substr(filename, {skip}), '/', 1) AS backtest,
     split_part(substr(filename, {skip}), '/', 2) AS variant
 FROM read_parquet({files}, union_by_name = true, filename = true)
+WHERE NOT starts_with(backtest, '.') -- one that is being written
 """
 )
 _FACT_COLUMNS = {"decision": "facts", "outcome": "outcome_facts", "after": "next_facts"}

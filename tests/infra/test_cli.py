@@ -28,6 +28,7 @@ COMMANDS = (
     "models",
     "verify",
     "replay",
+    "backtest",
     "sql",
 )
 
