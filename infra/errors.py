@@ -7,6 +7,7 @@ SPEAKING = frozenset(
         "BacktestError",
         "BrokerError",
         "BusyError",
+        "DatabaseError",
         "EngineError",
         "LearnerFencedError",
         "PolicyError",
