@@ -2,6 +2,7 @@
 # make test    prove it                              make test ARGS="-k broker"
 # make check   lint, types, import rules
 # make timescale   a local TimescaleDB without Docker (needs root, once), for grindstone up --timescale
+# make bench-stream   the stream's speed beside its peers'   ARGS="--rounds 3 --json"; also bench-recovery, bench-growth
 # make clean   stop what runs here and remove all that the commands made
 # make format, make hooks (install the commit hook), make lock ARGS=--upgrade (resolve the packages anew)
 # `demo`, `test` and `check` do the set-up they need; each may be the first.
@@ -24,7 +25,7 @@ python_stamp := .venv/ready-$(here)
 kafka_stamp := .grindstone/kafka/ready-$(here)
 timescale_stamp := .grindstone/timescale/ready-$(here)
 
-.PHONY: help setup demo test check format hooks lock timescale clean
+.PHONY: help setup demo test check bench-stream bench-recovery bench-growth format hooks lock timescale clean
 
 help:
 	@sed -n 's/^# \{0,1\}//; 1,/^$$/p' Makefile
@@ -56,6 +57,9 @@ check: $(python_stamp)
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy $(CODE)
 	.venv/bin/lint-imports --cache-dir .grindstone/cache/import-linter
+
+bench-stream bench-recovery bench-growth: bench-%: setup
+	@$(PY) -m benchmarks.$* $(ARGS)
 
 format: $(python_stamp)
 	$(PY) -m ruff check --fix .

@@ -29,6 +29,7 @@ COMMANDS = (
     "verify",
     "replay",
     "backtest",
+    "rewards",
     "sql",
 )
 
