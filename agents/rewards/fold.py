@@ -16,7 +16,8 @@ from agents.rewards.outbox import Outbox
 from agents.rewards.rules import CustomRule, compile_rewards
 from agents.rewards.settle import content_digest, cut_off_ms, experience, seen
 from agents.rewards.signals import with_signal
-from agents.rewards.state import Cache, States, accounts
+from agents.rewards.state import Cache, States
+from agents.rewards.timers import ACTOR_IDLE_MS, FORGET, closes_after_ms, rebuild_timers
 from schemas.codec import BadEvent, decode_record, raw_event
 from schemas.errors import SchemaError, refuse, shown
 from schemas.events import (
@@ -34,14 +35,6 @@ from schemas.game import Domain, Game, check_against_game
 from schemas.records import Experience, Retraction
 from schemas.topics import Topics
 from streams.engine.records import Effects, Record
-
-ACTOR_IDLE_MS = 600_000
-"""An actor without open decisions is forgotten after so much event time."""
-_FORGET = ""
-"""Stands for a decision id in a timer that forgets an idle actor."""
-
-Timer = tuple[int, str, str]
-"""(due by event time, actor id, decision id)"""
 
 
 class RewardsFold:
@@ -72,18 +65,10 @@ class RewardsFold:
             for name, game in games.items()
         }
         self._longest_ms = max(d.horizon_ms for g in games.values() for d in g.domains.values())
-        self._timers: list[Timer] = []
-        self._watched: set[str] = set()  # actors with a timer that forgets them
         self._cache = Cache()
         self._states = States(table, self._cache)
         self._out = Outbox(partition, topics)
-        for actor_id, actor in accounts(table):
-            for entry in actor.open:
-                self._wait(actor_id, entry)
-            for entry in actor.settled:
-                self._wait_settled(actor_id, entry)
-            self._watch(actor_id, actor)
-        heapq.heapify(self._timers)
+        self._timers, self._watched = rebuild_timers(table, self._games)
 
     def fold(self, records: Sequence[Record]) -> Effects:
         """Return the experiences, dead letters and changed states of these records."""
@@ -254,7 +239,7 @@ class RewardsFold:
         while self._timers and self._timers[0][0] <= watermark_ms:
             due, actor_id, decision_id = heapq.heappop(self._timers)
             actor = self._states.actor(actor_id)
-            if decision_id == _FORGET:
+            if decision_id == FORGET:
                 self._forget(actor_id, actor, due)
                 continue
             entry = actor.find(decision_id)
@@ -279,8 +264,7 @@ class RewardsFold:
         heapq.heappush(self._timers, (self._closes(entry), actor_id, entry.decision_id))
 
     def _closes(self, entry: Open) -> int:
-        domain = self._domain(entry)
-        return cut_off_ms(entry, domain) + domain.revise_within_ms
+        return entry.time_ms + closes_after_ms(self._domain(entry))
 
     def _release(self, actor_id: str, actor: Actor, decision_id: str) -> None:
         """Forget a settled decision that nothing revises any more."""
@@ -294,7 +278,7 @@ class RewardsFold:
         """See that an actor without decisions is forgotten in time: one timer an actor."""
         if not actor.open and not actor.settled and actor_id not in self._watched:
             self._watched.add(actor_id)
-            heapq.heappush(self._timers, (actor.last_time_ms + ACTOR_IDLE_MS, actor_id, _FORGET))
+            heapq.heappush(self._timers, (actor.last_time_ms + ACTOR_IDLE_MS, actor_id, FORGET))
 
     def _forget(self, actor_id: str, actor: Actor, due: int) -> None:
         self._watched.discard(actor_id)
