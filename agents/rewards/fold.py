@@ -67,6 +67,7 @@ class RewardsFold:
         self._longest_ms = max(d.horizon_ms for g in games.values() for d in g.domains.values())
         self._cache = Cache()
         self._states = States(table, self._cache)
+        self._watermark_ms = self._states.ledger.max_time_ms - self._lateness_ms
         self._out = Outbox(partition, topics)
         self._timers, self._watched = rebuild_timers(table, self._games)
 
@@ -82,7 +83,7 @@ class RewardsFold:
     @property
     def watermark_ms(self) -> int:
         """The event time before which nothing is waited for."""
-        return self._states.ledger.max_time_ms - self._lateness_ms
+        return self._watermark_ms
 
     # -- one event
 
@@ -98,7 +99,7 @@ class RewardsFold:
         else:
             self._advance(time_ms)
         if isinstance(event, Tick):
-            row = self._states.ledger.watermark_row(self._out.origin(), self.watermark_ms)
+            row = self._states.ledger.watermark_row(self._out.origin(), self._watermark_ms)
             self._out.rows.append(row)
             return
         try:
@@ -235,9 +236,10 @@ class RewardsFold:
         if time_ms <= ledger.max_time_ms:
             return
         ledger.max_time_ms = time_ms
-        watermark_ms = self.watermark_ms
-        while self._timers and self._timers[0][0] <= watermark_ms:
-            due, actor_id, decision_id = heapq.heappop(self._timers)
+        watermark_ms = self._watermark_ms = time_ms - self._lateness_ms
+        timers = self._timers
+        while timers and timers[0][0] <= watermark_ms:
+            due, actor_id, decision_id = heapq.heappop(timers)
             actor = self._states.actor(actor_id)
             if decision_id == FORGET:
                 self._forget(actor_id, actor, due)
@@ -248,7 +250,7 @@ class RewardsFold:
             elif self._due(entry) <= watermark_ms:
                 self._settle(actor_id, actor, entry)
             else:
-                heapq.heappush(self._timers, (self._due(entry), actor_id, decision_id))
+                heapq.heappush(timers, (self._due(entry), actor_id, decision_id))
 
     def _wait(self, actor_id: str, entry: Open) -> None:
         """Set the one timer of an open decision: at its horizon, and on to the time-out from there.
@@ -269,7 +271,7 @@ class RewardsFold:
     def _release(self, actor_id: str, actor: Actor, decision_id: str) -> None:
         """Forget a settled decision that nothing revises any more."""
         entry = actor.find_settled(decision_id)
-        if entry is not None and self._closes(entry) <= self.watermark_ms:
+        if entry is not None and self._closes(entry) <= self._watermark_ms:
             actor.settled.remove(entry)
             self._let_go(actor_id, actor, entry)
             self._watch(actor_id, actor)
@@ -290,7 +292,7 @@ class RewardsFold:
     def _maybe_settle(self, actor_id: str, actor: Actor, entry: Open) -> None:
         if not entry.complete:
             return
-        if not self._domain(entry).horizon_ms or self._due(entry) <= self.watermark_ms:
+        if not self._domain(entry).horizon_ms or self._due(entry) <= self._watermark_ms:
             self._settle(actor_id, actor, entry)
 
     def _settle(self, actor_id: str, actor: Actor, entry: Open) -> None:
@@ -305,7 +307,7 @@ class RewardsFold:
         else:
             self._let_go(actor_id, actor, entry)
         self._states.ledger.n_settled += 1
-        actor.last_time_ms = max(actor.last_time_ms, self.watermark_ms)
+        actor.last_time_ms = max(actor.last_time_ms, self._watermark_ms)
         if actor.is_long:
             actor.forget(self._longest_ms)
         self._watch(actor_id, actor)
@@ -328,11 +330,11 @@ class RewardsFold:
         domain = self._domain(entry)
         rule = self._rules[entry.game][domain.reward]
         origin = self._out.origin()
-        return experience(actor, entry, event, successor, domain, rule, origin, self.watermark_ms)
+        return experience(actor, entry, event, successor, domain, rule, origin, self._watermark_ms)
 
     def _revise(self, event: ActorEvent, time_ms: int, actor: Actor) -> None:
         """Write anew what an event has changed of settled decisions, behind a retraction."""
-        late = time_ms <= self.watermark_ms
+        late = time_ms <= self._watermark_ms
         for entry in actor.settled:
             if _concerns(event, entry) or (late and entry.time_ms <= time_ms):
                 place = self._out.place
