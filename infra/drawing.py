@@ -1,6 +1,7 @@
 """How our pictures of rewards look, and pictures as text that a page can hold."""
 
 import io
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -20,9 +21,21 @@ _STYLE: dict[Any, Any] = {
 }
 
 
+_METADATA = re.compile(r"\s*<metadata>.*?</metadata>", re.DOTALL)
+
+
 @contextmanager
 def canvas(width: float, height: float, panels: int = 1, **more: Any) -> Iterator[tuple[Any, Any]]:
     """A figure in inches with panels side by side: (figure, list of axes)."""
+    with grid(width, height, 1, panels, **more) as (figure, axes):
+        yield figure, axes[0]
+
+
+@contextmanager
+def grid(
+    width: float, height: float, rows: int, columns: int, **more: Any
+) -> Iterator[tuple[Any, Any]]:
+    """A figure in inches with rows of panels: (figure, a list of axes for each row)."""
     import matplotlib  # here: it takes half a second, and most commands draw nothing
 
     matplotlib.use("Agg")
@@ -30,12 +43,12 @@ def canvas(width: float, height: float, panels: int = 1, **more: Any) -> Iterato
 
     with plt.rc_context(_STYLE):
         figure, axes = plt.subplots(
-            1, panels, figsize=(width, height), layout="constrained", squeeze=False, **more
+            rows, columns, figsize=(width, height), layout="constrained", squeeze=False, **more
         )
-        for ax in axes[0]:
+        for ax in axes.flat:
             _plain(ax)
         try:
-            yield figure, list(axes[0])
+            yield figure, [list(row) for row in axes]
         finally:
             plt.close(figure)
 
@@ -45,7 +58,7 @@ def svg(figure: Any) -> str:
     stream = io.StringIO()
     figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
     text = stream.getvalue()
-    return text[text.index("<svg") :]
+    return _METADATA.sub("", text[text.index("<svg") :])
 
 
 def shares(

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from html import escape
-from typing import Any
+from typing import Any, NamedTuple
 
 _STYLE = """
 :root { --ink: #1f2933; --quiet: #616e7c; --line: #e4e7eb; --good: #0b6e4f; --bad: #c05621; }
@@ -22,6 +22,7 @@ td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; }
 figure { margin: 8px 0 16px; display: flex; flex-wrap: wrap; gap: 24px;
   align-items: center; }
 svg { max-width: 100%; height: auto; }
+td .was { color: var(--quiet); }
 .up { color: var(--good); } .down { color: var(--bad); }
 """
 
@@ -72,16 +73,26 @@ def cell(value: Any) -> tuple[str, bool]:
     """A value as HTML, and whether it is a number."""
     if value is None:
         return '<span class="note">–</span>', False
+    if isinstance(value, Pair):
+        (was, _), (now, _) = cell(value.before), cell(value.after)
+        return (now if was == now else f'<span class="was">{was} →</span> {now}'), True
     if isinstance(value, Signed):
         kind = "up" if value > 0 else "down" if value < 0 else ""
         return f'<span class="{kind}">{float(value):+.4g}</span>', True
     if isinstance(value, Share):
         return f"{float(value):.1%}", True
     if isinstance(value, float):
-        return f"{value:.4g}", True
+        return f"{value or 0.0:.4g}", True  # no -0
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}", True
     return escape(str(value)), False
+
+
+class Pair(NamedTuple):
+    """A value before and after."""
+
+    before: Any
+    after: Any
 
 
 class Signed(float):

@@ -226,8 +226,9 @@ def _cell(value: Any) -> Any:
 
 def show_table(result: Result, n_rows: int) -> None:
     """Prints the first rows as a table, and says how many there are."""
-    from rich.console import Console
     from rich.table import Table
+
+    from infra.cli.common import show
 
     table = Table(box=None, pad_edge=False)
     kept: list[tuple[Any, ...]] = []
@@ -241,12 +242,9 @@ def show_table(result: Result, n_rows: int) -> None:
         table.add_column(name, justify="right" if numbers else "left", overflow="fold")
     for row in kept:
         table.add_row(*(_shown(value) for value in row))
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=200)
-    console.print(table, markup=False)
+    show(table)
     more = f" (the first {n_rows} are shown; --rows, --json or --csv show more)" * (n > n_rows)
-    console.print(f"{n:,} rows{more}", style="dim", highlight=False)
+    show(f"{n:,} rows{more}")
 
 
 def _shown(value: Any) -> str:

@@ -336,7 +336,8 @@ class RewardsFold:
         """Write anew what an event has changed of settled decisions, behind a retraction."""
         late = time_ms <= self._watermark_ms
         for entry in actor.settled:
-            if _concerns(event, entry) or (late and entry.time_ms <= time_ms):
+            within = time_ms <= cut_off_ms(entry, self._domain(entry))
+            if _concerns(event, entry) or (late and within):  # a standing before it counts, too
                 place = self._out.place
                 retracted = self._retraction(event, entry)
                 entry.revision += 1

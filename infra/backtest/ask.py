@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from agents.rewards.rules import compile_rewards
 from infra.backtest.html import render_page
 from infra.backtest.question import (
     Before,
@@ -80,6 +81,7 @@ def ask(settings: Settings, asked: Asked, on_told: OnTold | None = None) -> Answ
         check_same_game(game, described, "--game-file")
     changes = Changes(rewards=asked.rewards, horizons=asked.horizons, weights=asked.weights)
     variants = make_variants(described, changes)
+    compile_rewards(described)  # a formula or function that there is not is told before the work
     question = put_question(settings, game, variants, asked.times, asked.source, asked.before)
     new = load_manifest(settings.backtests_dir / question.backtest_id) is None
 

@@ -5,7 +5,7 @@ from typing import Any
 from infra.backtest import pictures
 from infra.backtest.compare import Distribution
 from infra.backtest.report import PartChange, Report, VariantReport
-from infra.page import Share, Signed, figure, heading, note, page, table
+from infra.page import Pair, Share, Signed, figure, heading, note, page, table
 from infra.times import show_duration, show_time
 
 
@@ -64,32 +64,21 @@ def _variant(variant: VariantReport, before: str) -> list[str]:
     return parts
 
 
-_PART_COLUMNS = [
-    "reward",
-    "mean before",
-    "mean after",
-    "median before",
-    "median after",
-    "deviation before",
-    "deviation after",
-    "zero before",
-    "zero after",
-    "changed",
-    "rank correlation",
-]
+_PART_COLUMNS = ["reward", "mean", "median", "deviation", "is 0", "changed", "rank correlation"]
 
 
 def _part(name: str, part: PartChange) -> list[Any]:
     was, now, how = part.before, part.after, part.change
     return [
         name,
-        *(None if d is None else d.mean for d in (was, now)),
-        *(None if d is None else d.median for d in (was, now)),
-        *(None if d is None else d.std for d in (was, now)),
-        *(_share(d) for d in (was, now)),
+        *(Pair(*(getattr(d, field, None) for d in (was, now))) for field in _MOMENTS),
+        Pair(_share(was), _share(now)),
         None if how is None else Share(how.changed),
         None if how is None else how.spearman,
     ]
+
+
+_MOMENTS = ("mean", "median", "std")
 
 
 def _share(found: Distribution | None) -> Share | None:

@@ -19,7 +19,16 @@ _ID_CHARS = 12
 
 Before = Literal["auto", "recorded", "refolded"]
 Source = Literal["auto", "log", "archive"]
-_FROM_FACTS = ("reward", "long_term_weight", "default_reward", "aggregate")
+_FROM_FACTS = frozenset(
+    {
+        "reward",
+        "default_reward",
+        "aggregate",
+        "long_term_weight",
+        "standing_unit",
+        "retaliation_weight",
+    }
+)
 """What can change of a domain while the facts of an archive still tell its rewards."""
 
 

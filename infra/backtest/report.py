@@ -7,6 +7,8 @@ from typing import Any
 import duckdb
 import msgspec
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from infra.backtest.compare import Change, Distribution, Values, change, distribution, edges
 from infra.backtest.parts import part_values
@@ -232,32 +234,31 @@ def _parts(
 SELECT reward_before, reward_after, facts FROM pairs
 WHERE {where} AND facts IS NOT NULL ORDER BY hash(decision_id), decision_id LIMIT {MAX_PARTS}
 """
-    columns = _columns(connection, query)
-    before = _contributions(old, columns["reward_before"], columns["facts"])
-    after = _contributions(new, columns["reward_after"], columns["facts"])
+    table = connection.execute(query).to_arrow_table()
+    before = _contributions(old, table, "reward_before")
+    after = _contributions(new, table, "reward_after")
     found = {}
     for name in sorted({*before, *after}):
         was, now = before.get(name), after.get(name)
+        both = was is not None and now is not None and len(was) == len(now)
         found[name] = PartChange(
             before=None if was is None else distribution(was),
             after=None if now is None else distribution(now),
-            change=change(was, now)
-            if was is not None and now is not None and len(was) == len(now)
-            else None,
+            change=change(was, now) if both and was is not None and now is not None else None,
         )
     return found
 
 
-def _contributions(game: Game, versions: Any, facts: Any) -> dict[str, Values]:
+def _contributions(game: Game, table: pa.Table, versions: str) -> dict[str, Values]:
     """Part -> contributions of the rows whose reward version is described; others are left out."""
     found: dict[str, list[Values]] = {}
-    for version in sorted(set(versions)):
+    version_of = table.column(versions)
+    for version in sorted(version_of.unique().to_pylist()):
         reward = game.rewards.get(version)
-        if reward is None:
-            continue
-        rows = [f for f, v in zip(facts, versions, strict=True) if v == version]
-        for name, values in part_values(reward, rows).items():
-            found.setdefault(name, []).append(values)
+        if reward is not None:
+            facts = table.filter(pc.equal(version_of, version)).column("facts")
+            for name, values in part_values(reward, facts).items():
+                found.setdefault(name, []).append(values)
     return {name: np.concatenate(values) for name, values in found.items()}
 
 

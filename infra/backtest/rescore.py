@@ -1,20 +1,24 @@
 """Windows scored again from the facts they hold, where the log of events is gone.
 
-What the outcomes said is in the windows, so that another reward, weight or default can be computed
-from them; standings at other times are not, so that another horizon cannot.
+What the outcomes said and how the standing changed is in the windows, so that another reward,
+weight, unit or default can be computed from them; standings at other times are not, so that
+another horizon cannot.
 """
 
 from collections.abc import Mapping, Sequence
 
 import msgspec
+import numpy as np
+import pyarrow as pa
 
-from agents.rewards.formulas import clip, immediate
-from agents.rewards.signals import aggregate
+from agents.rewards.columns import long_term_column, rescored
+from agents.rewards.rules import compile_reward
 from infra.backtest.refold import Part, Told, Writer
 from infra.pool import Tell
-from schemas.game import Domain, Game, Reward
+from schemas.arrow import table_to_rows
+from schemas.game import Game
 from schemas.records import Experience
-from streams.archiver.files import read_rows
+from streams.archiver.files import read_table
 from streams.archiver.store import ArchiveError, ArchiveStore
 
 
@@ -44,37 +48,39 @@ def rescore(job: ArchiveJob, tell: Tell) -> dict[str, Part]:
         if data is None:
             msg = f"{path} must be in the archive; it went away meanwhile"
             raise ArchiveError(msg)
-        rows = read_rows(data, path)
+        table = read_table(data, path)
         for name, game in job.games.items():
-            writers[name].put(score(rows, game))
+            writers[name].put(score(table, game))
         tell(Told(partition=job.partition, done=done, total=len(job.paths)))
     return {name: writer.finish() for name, writer in writers.items()}
 
 
-def score(rows: Sequence[Experience], game: Game) -> list[Experience]:
+def score(table: pa.Table, game: Game) -> list[Experience]:
     """Rows of a game as another description of it rewards them; in the order given."""
-    found = []
-    values = _values(rows, game)
-    for row, value in zip(rows, values, strict=True):
-        domain = game.domains[row.domain]
-        total = value + domain.long_term_weight * row.long_term
-        found.append(
-            msgspec.structs.replace(row, immediate=value, total=total, reward_version=domain.reward)
+    n = table.num_rows
+    immediate, total = np.zeros(n), np.zeros(n)
+    domains = np.array(table.column("domain").to_pylist(), dtype=object)
+    told = table.column("outcome_facts").is_valid().to_numpy()
+    long_term = np.zeros(n)
+    for name in sorted(set(domains)):
+        domain = game.domains[name]
+        rule = compile_reward(game.rewards[domain.reward], f"$.rewards.{domain.reward}")
+        for answered in (True, False):  # a user's function may not know what to make of no facts
+            rows = np.flatnonzero((domains == name) & (told == answered))
+            part = table.take(rows)
+            if answered:
+                immediate[rows], long_term[rows], total[rows] = rescored(part, domain, rule)
+            else:
+                later = long_term_column(part, domain)
+                immediate[rows], long_term[rows] = domain.default_reward, later
+                total[rows] = domain.default_reward + domain.long_term_weight * later
+    return [
+        msgspec.structs.replace(
+            row,
+            immediate=float(immediate[at]),
+            long_term=float(long_term[at]),
+            total=float(total[at]),
+            reward_version=game.domains[row.domain].reward,
         )
-    return found
-
-
-def _values(rows: Sequence[Experience], game: Game) -> list[float]:
-    return [_immediate(row, game.domains[row.domain], game.rewards) for row in rows]
-
-
-def _immediate(row: Experience, domain: Domain, rewards: Mapping[str, Reward]) -> float:
-    if row.outcome_facts is None:
-        return domain.default_reward
-    reward = rewards[domain.reward]
-    value = immediate(reward, row.outcome_facts)
-    if not row.signals:
-        return value
-    signals = [(row.outcome_time_ms or 0, value)]
-    signals += [(s.time_ms, immediate(reward, s.facts)) for s in row.signals]
-    return clip(aggregate(domain.aggregate, signals))
+        for at, row in enumerate(table_to_rows(table))
+    ]

@@ -48,6 +48,8 @@ app.command()(prove.verify)
 app.command()(data.replay)
 app.command()(data.sql)
 app.command()(score.backtest)
+app.add_typer(score.rewards)
+app.command()(data.bootstrap)
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Commands that score history: backtest."""
+"""Commands that score history, or look at how it was scored: backtest, rewards."""
 
 import sys
 from enum import StrEnum
@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from infra.cli.common import ConfigOption, JsonOption, find_settings, guarded, print_json
+from infra.cli.common import (
+    ConfigOption,
+    Exit,
+    JsonOption,
+    find_settings,
+    guarded,
+    print_json,
+    read_settings,
+    show,
+)
 from infra.cli.data import FromOption, ToOption
 
 if TYPE_CHECKING:
@@ -36,7 +45,7 @@ class Beside(StrEnum):
 
 @guarded
 def backtest(
-    rewards: Annotated[
+    changed_rewards: Annotated[
         list[str] | None,
         typer.Option("--reward", help="battle@2, or DOMAIN=battle@2. May be given again."),
     ] = None,
@@ -82,7 +91,7 @@ def backtest(
 
     settings = find_settings(config, game=game)
     asked = Asked(
-        rewards=tuple(rewards or ()),
+        rewards=tuple(changed_rewards or ()),
         horizons=tuple(horizons or ()),
         weights=tuple(weights or ()),
         game_file=game_file,
@@ -95,12 +104,12 @@ def backtest(
     progress = Progress("folding again", "offsets")
     parts: dict[int, Told] = {}
 
-    def show(told: "Told") -> None:
+    def on_told(told: "Told") -> None:
         parts[told.partition] = told
         progress.show(sum(p.done for p in parts.values()), sum(p.total for p in parts.values()))
 
     try:
-        answered = ask(settings, asked, show)
+        answered = ask(settings, asked, on_told)
     finally:
         progress.close()
     if not answered.new:
@@ -110,3 +119,67 @@ def backtest(
         print_json(answered.document())
     else:
         print(render_text(answered.report, str(answered.folder), answered.manifest.digest))
+
+
+rewards = typer.Typer(
+    name="rewards",
+    help="What the rewards of recorded decisions look like.",
+    no_args_is_help=True,
+)
+
+
+@rewards.callback()
+def _rewards() -> None:
+    """What the rewards of recorded decisions look like."""
+
+
+@rewards.command()
+@guarded
+def analyse(
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="A new file: a page (.html) or a .png.")
+    ] = None,
+    archetypes: Annotated[
+        list[str] | None,
+        typer.Option("--archetype", help="Only this archetype. May be given again."),
+    ] = None,
+    start: FromOption = None,
+    end: ToOption = None,
+    archive: Annotated[
+        Path | None, typer.Option("--archive", help="Folder of another archive.")
+    ] = None,
+    game: GameOption = None,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+) -> None:
+    """Distribution, sparsity, NaN, infinities and outliers of every reward and of its parts.
+
+    By archetype, domain and reward version, over the newest revision of each decision in the
+    windows. Exits 1 when a reward is no finite number.
+    """
+    from infra.analysis import Wanted
+    from infra.analysis import analyse as look
+    from infra.analysis_page import draw, render_page, render_text
+    from infra.fresh import check_fresh, fresh_file
+    from infra.times import parse_range
+    from schemas.errors import refuse, shown
+
+    from_ms, to_ms = parse_range(start, end)
+    if out is not None:
+        if out.suffix not in (".html", ".png"):
+            refuse("--out", "a file that ends in .html or .png", shown(str(out)))
+        check_fresh(out)
+    settings = read_settings(config, game=game)
+    wanted = Wanted(archetypes=frozenset(archetypes or ()), from_ms=from_ms, to_ms=to_ms)
+    found = look(settings, wanted, archive)
+    if out is not None:
+        with fresh_file(out) as stream:
+            if out.suffix == ".png":
+                draw(found, stream)
+            else:
+                stream.write(render_page(found, settings.load_game().name).encode())
+    if as_json:
+        print_json(found)
+    else:
+        show(render_text(found))
+    raise typer.Exit(int(Exit.FAILED if found.problems else Exit.OK))

@@ -236,6 +236,8 @@ def test_commands_and_options_exist(page: Path) -> None:
             continue
         assert words[0] in known_commands, line
         command = known_commands[words[0]]
+        if words[1:] and words[1] in getattr(command, "commands", {}):
+            command = command.commands[words[1]]
         known = {o for p in command.params for o in (*p.opts, *p.secondary_opts)} | {"--help", "-h"}
         for word in words[1:]:
             if re.match(r"--?[a-z]", word):

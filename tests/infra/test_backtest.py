@@ -20,7 +20,7 @@ from infra.backtest.run import BacktestError, Scored
 from infra.cli.app import app
 from infra.cli.common import Exit
 from infra.settings import Settings, load
-from schemas.arrow import rows_digest
+from schemas.arrow import rows_digest, rows_to_table
 from schemas.errors import SchemaError
 from schemas.game import Game
 from schemas.kafka import KafkaSettings
@@ -117,17 +117,18 @@ def test_a_range_keeps_the_decisions_of_that_time(log: list[Record], tmp_path: P
 
 
 def test_rows_scored_from_their_facts_are_those_of_the_fold(log: list[Record]) -> None:
-    other = duels(reward="duel@2", long_term_weight=0.25, default_reward=-0.5)
+    other = duels(reward="duel@2", long_term_weight=0.25, default_reward=-0.5, standing_unit=5.0)
     assert needs_log(duels(), other) is None
     wanted = experiences(fold(log, other))
-    assert score(experiences(fold(log, duels())), other) == wanted
+    table = rows_to_table(experiences(fold(log, duels())), 2, 3)
+    assert score(table, other) == wanted
     assert {row.status for row in wanted} >= {"observed", "default"}
     assert rows_digest(wanted) != rows_digest(experiences(fold(log, duels())))
 
 
 def test_what_facts_cannot_tell_is_named() -> None:
     assert needs_log(duels(), duels(horizon_ms=2_000)) == "horizon_ms of combat"
-    assert needs_log(duels(), duels(standing_unit=5.0)) == "standing_unit of combat"
+    assert needs_log(duels(), duels(credit="discounted")) == "credit of combat"
 
 
 def test_variants_are_a_description_for_each_horizon() -> None:

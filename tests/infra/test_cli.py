@@ -29,6 +29,8 @@ COMMANDS = (
     "verify",
     "replay",
     "backtest",
+    "rewards",
+    "bootstrap",
     "sql",
 )
 
