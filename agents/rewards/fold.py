@@ -240,17 +240,17 @@ class RewardsFold:
         timers = self._timers
         while timers and timers[0][0] <= watermark_ms:
             due, actor_id, decision_id = heapq.heappop(timers)
-            actor = self._states.actor(actor_id)
+            actor = self._states.peek(actor_id)
             if decision_id == FORGET:
                 self._forget(actor_id, actor, due)
                 continue
             entry = actor.find(decision_id)
-            if entry is None:
-                self._release(actor_id, actor, decision_id)
-            elif self._due(entry) <= watermark_ms:
-                self._settle(actor_id, actor, entry)
-            else:
+            if entry is not None and self._due(entry) > watermark_ms:
                 heapq.heappush(timers, (self._due(entry), actor_id, decision_id))
+            elif entry is not None:
+                self._settle(actor_id, self._states.actor(actor_id), entry)
+            elif actor.settled:
+                self._release(actor_id, self._states.actor(actor_id), decision_id)
 
     def _wait(self, actor_id: str, entry: Open) -> None:
         """Set the one timer of an open decision: at its horizon, and on to the time-out from there.
