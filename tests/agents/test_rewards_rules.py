@@ -177,7 +177,7 @@ even = st.lists(st.sampled_from(known), max_size=6, unique=True).flatmap(
 """What games mostly write: the same facts in the same order, or none."""
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(st.sampled_from(sorted(RULES)), outcomes | even)
 def test_columns_equal_the_form_for_one_event(
     name: str, facts: list[dict[str, float] | None]
