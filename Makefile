@@ -1,6 +1,7 @@
 # make demo    watch a pack of NPCs learn           make demo ARGS="--seed 3 --json"   make demo CHAOS=1
 # make test    prove it                              make test ARGS="-k broker"
 # make check   lint, types, import rules
+# make bench-stream   the stream's speed beside its peers'   ARGS="--rounds 3 --json"; also bench-recovery, bench-growth
 # make clean   stop what runs here and remove all that the commands made
 # make format, make hooks (install the commit hook), make lock ARGS=--upgrade (resolve the packages anew)
 # `demo`, `test` and `check` do the set-up they need; each may be the first.
@@ -22,7 +23,7 @@ here := $(shell printf %s '$(CURDIR)' | cksum | cut -d' ' -f1)
 python_stamp := .venv/ready-$(here)
 kafka_stamp := .grindstone/kafka/ready-$(here)
 
-.PHONY: help setup demo test check format hooks lock clean
+.PHONY: help setup demo test check bench-stream bench-recovery bench-growth format hooks lock clean
 
 help:
 	@sed -n 's/^# \{0,1\}//; 1,/^$$/p' Makefile
@@ -47,6 +48,9 @@ check: $(python_stamp)
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy $(CODE)
 	.venv/bin/lint-imports --cache-dir .grindstone/cache/import-linter
+
+bench-stream bench-recovery bench-growth: bench-%: setup
+	@$(PY) -m benchmarks.$* $(ARGS)
 
 format: $(python_stamp)
 	$(PY) -m ruff check --fix .

@@ -4,6 +4,7 @@ NO_BROKER = frozenset({"KafkaConnectionError", "NoBrokersAvailable"})
 SPEAKING = frozenset(
     {
         "ArchiveError",
+        "BacktestError",
         "BrokerError",
         "BusyError",
         "EngineError",
@@ -16,6 +17,7 @@ SPEAKING = frozenset(
         "TickerError",
         "TopicError",
         "UnknownProcess",
+        "WorkerError",
         "WriteError",
     }
 )

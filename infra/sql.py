@@ -169,6 +169,7 @@ _RESCORED = (
     split_part(substr(filename, {skip}), '/', 1) AS backtest,
     split_part(substr(filename, {skip}), '/', 2) AS variant
 FROM read_parquet({files}, union_by_name = true, filename = true)
+WHERE NOT starts_with(backtest, '.') -- one that is being written
 """
 )
 _FACT_COLUMNS = {"decision": "facts", "outcome": "outcome_facts", "after": "next_facts"}
@@ -225,8 +226,9 @@ def _cell(value: Any) -> Any:
 
 def show_table(result: Result, n_rows: int) -> None:
     """Prints the first rows as a table, and says how many there are."""
-    from rich.console import Console
     from rich.table import Table
+
+    from infra.cli.common import show
 
     table = Table(box=None, pad_edge=False)
     kept: list[tuple[Any, ...]] = []
@@ -240,12 +242,9 @@ def show_table(result: Result, n_rows: int) -> None:
         table.add_column(name, justify="right" if numbers else "left", overflow="fold")
     for row in kept:
         table.add_row(*(_shown(value) for value in row))
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=200)
-    console.print(table, markup=False)
+    show(table)
     more = f" (the first {n_rows} are shown; --rows, --json or --csv show more)" * (n > n_rows)
-    console.print(f"{n:,} rows{more}", style="dim", highlight=False)
+    show(f"{n:,} rows{more}")
 
 
 def _shown(value: Any) -> str:

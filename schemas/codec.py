@@ -20,6 +20,7 @@ from schemas.events import (
     Event,
     Outcome,
     Snapshot,
+    Tick,
     mask_bytes,
     vector_bytes,
 )
@@ -77,8 +78,9 @@ def decode_record(value: bytes | None) -> list[Event | BadEvent]:
     packed = _is_pack(value)
     try:
         events = _pack_events.decode(value) if packed else [_json_event.decode(value)]
-        for event in events:
-            check_event(event)
+        if not _all_plain(events):
+            for event in events:
+                check_event(event)
     except (msgspec.MsgspecError, SchemaError, RecursionError, ValueError):
         return _decode_slowly(value, packed)
     return cast("list[Event | BadEvent]", events)
@@ -117,6 +119,43 @@ def _decode_one(raw: bytes, index: int, packed: bool) -> Event | BadEvent:
         known = from_msgspec(error, document)
         return BadEvent(str(known), known.path, index, raw)
     return cast("Event", event)
+
+
+def _all_plain(events: list[Event]) -> bool:
+    """Whether all vectors and masks are bytes and all numbers finite: `check_event` finds nothing.
+
+    The vectors of a record are looked at as one array and its numbers as one sum, which costs a
+    tenth of a look at each. A sum of large numbers may overflow, so False only says: look closer.
+    """
+    decisions = [e for e in events if type(e) is Decision]
+    outcomes = [e for e in events if type(e) is Outcome]
+    vectors: list[Any] = [d.observation for d in decisions]
+    vectors += [d.probabilities for d in decisions if d.probabilities is not None]
+    vectors += [d.continuous for d in decisions if d.continuous is not None]
+    vectors += [o.next_observation for o in outcomes if o.next_observation is not None]
+    masks: list[Any] = [d.legal for d in decisions if d.legal is not None]
+    masks += [o.next_legal for o in outcomes if o.next_legal is not None]
+    numbers = [d.game_time for d in decisions if d.game_time is not None]
+    facts = [e.facts for e in events if not isinstance(e, Tick) and e.facts]
+    facts += [o.next_facts for o in outcomes if o.next_facts]
+    for named in facts:
+        numbers += named.values()
+    details_ = [d.details for d in decisions if d.details]
+    details_ += [o.details for o in outcomes if o.details]
+    for details in details_:
+        numbers += [value for value in details.values() if isinstance(value, float)]
+    return math.isfinite(sum(numbers)) and _are_plain(vectors, masks)
+
+
+def _are_plain(vectors: list[Any], masks: list[Any]) -> bool:
+    """Whether all are bytes, the vectors finite float32, the masks of 0 and 1."""
+    if ({type(part) for part in vectors} | {type(part) for part in masks}) - {bytes}:
+        return False
+    if any([len(vector) & 3 for vector in vectors]):
+        return False
+    if b"".join(masks).translate(None, b"\0\1"):
+        return False
+    return bool(np.isfinite(np.frombuffer(b"".join(vectors), "<f4")).all())
 
 
 def check_event(event: Event) -> None:

@@ -12,12 +12,12 @@ from msgspec import Meta
 from schemas.errors import from_msgspec, refuse, shown
 from schemas.events import ActorEvent, Decision, Outcome
 from schemas.limits import MAX_VECTOR
+from schemas.rewards import Reward, RewardName
 
 Positive = Annotated[int, Meta(ge=1)]
 NotNegative = Annotated[int, Meta(ge=0)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 PositiveFloat = Annotated[float, Meta(gt=0)]
-RewardName = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]*@[1-9][0-9]*$")]
 Name = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_-]*$", max_length=60)]
 
 
@@ -54,17 +54,6 @@ class Actions(_Described, frozen=True, kw_only=True):
         return len(self.names)
 
 
-class Reward(_Described, frozen=True, kw_only=True):
-    """A version of a reward: ``clip(scale * (bias + sum(weight * fact)), -1, 1)``.
-
-    A fact that an outcome does not carry counts as 0.
-    """
-
-    weights: Annotated[dict[str, float], Meta(min_length=1)]
-    bias: float = 0.0
-    scale: PositiveFloat = 1.0
-
-
 Aggregate = Literal["earliest", "latest", "sum", "mean", "median", "min", "max"]
 
 
@@ -98,7 +87,7 @@ class Domain(_Described, frozen=True, kw_only=True):
     retaliation_weight: float = 0.0
     """Long-term reward of one unit of it; negative where it hurts."""
     revise_within_ms: NotNegative = 0
-    """How long after settlement (event time) what arrives late still revises an experience."""
+    """How long after a decision's cut-off (event time) what comes late still revises it."""
 
 
 class Archetype(_Described, frozen=True, kw_only=True):
@@ -236,6 +225,8 @@ def _check_references(game: Game) -> None:
         refuse("$.observation.shape", f"at most {MAX_VECTOR} floats", shown(game.observation.shape))
     if len(set(game.actions.names)) != game.actions.n:
         refuse("$.actions.names", "distinct", shown(game.actions.names))
+    for name, reward in game.rewards.items():
+        reward.check(f"$.rewards.{name}")
     for name, domain in game.domains.items():
         path = f"$.domains.{name}"
         if domain.reward not in game.rewards:

@@ -11,7 +11,7 @@ from bisect import bisect_left
 import msgspec
 
 from agents.rewards.account import Actor, Decided, Open
-from agents.rewards.formulas import clip
+from agents.rewards.facts import clip
 from schemas.game import Domain
 
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 
 from agents.rewards.account import Actor, Open
 from agents.rewards.outbox import Outbox
+from agents.rewards.rules import CustomRule, compile_rewards
 from agents.rewards.settle import content_digest, cut_off_ms, experience, seen
 from agents.rewards.signals import with_signal
 from agents.rewards.state import Cache, States, accounts
@@ -53,9 +54,14 @@ class RewardsFold:
         games: Mapping[str, Game],
         topics: Topics,
     ) -> None:
-        """Take over a partition with its recovered table."""
+        """Take over a partition with its recovered table.
+
+        Raises:
+            SchemaError: a game's reward names a formula or function that is not there.
+        """
         self._table = table
         self._games = dict(games)
+        self._rules = {name: compile_rewards(game) for name, game in games.items()}
         self._lateness_ms = max(g.time.allowed_lateness_ms for g in games.values())
         self._standings = {
             name: sorted({d.standing for d in game.domains.values() if d.standing})
@@ -204,6 +210,9 @@ class RewardsFold:
         if time_ms > cut_off_ms(entry, self._domain(entry)):
             ledger.n_late += 1
             return
+        rule = self._rules[entry.game][self._domain(entry).reward]
+        if isinstance(rule, CustomRule):  # refused here, where there is an event to refuse
+            rule.value(event.facts)
         entry.outcome = with_signal(entry, event, time_ms)
         if event.next_observation is not None and entry.successor is None:
             entry.next_observation = vector_bytes(event.next_observation)
@@ -332,14 +341,17 @@ class RewardsFold:
         if entry.successor is not None:
             successor = self._states.decision(actor_id, entry.successor)
         event = self._states.decision(actor_id, entry.decision_id)
-        game, origin = self._games[entry.game], self._out.origin()
-        return experience(actor, entry, event, successor, game, origin, self.watermark_ms)
+        domain = self._domain(entry)
+        rule = self._rules[entry.game][domain.reward]
+        origin = self._out.origin()
+        return experience(actor, entry, event, successor, domain, rule, origin, self.watermark_ms)
 
     def _revise(self, event: ActorEvent, time_ms: int, actor: Actor) -> None:
         """Write anew what an event has changed of settled decisions, behind a retraction."""
         late = time_ms <= self.watermark_ms
         for entry in actor.settled:
-            if _concerns(event, entry) or (late and entry.time_ms <= time_ms):
+            within = time_ms <= cut_off_ms(entry, self._domain(entry))
+            if _concerns(event, entry) or (late and within):  # a standing before it counts, too
                 place = self._out.place
                 retracted = self._retraction(event, entry)
                 entry.revision += 1

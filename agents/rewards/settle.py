@@ -9,10 +9,11 @@ import msgspec
 
 from agents.rewards.account import Actor, Came, Open
 from agents.rewards.delayed import NOTHING, delayed
-from agents.rewards.formulas import clip, immediate
+from agents.rewards.facts import clip
+from agents.rewards.rules import Rule
 from agents.rewards.signals import aggregate
 from schemas.events import Decision, mask_bytes, vector_bytes
-from schemas.game import Domain, Game
+from schemas.game import Domain
 from schemas.records import Experience, Origin, Status
 
 
@@ -31,7 +32,8 @@ def experience(
     entry: Open,
     event: Decision,
     successor: Decision | None,
-    game: Game,
+    domain: Domain,
+    rule: Rule,
     origin: Origin,
     settled_time_ms: int,
 ) -> Experience:
@@ -42,12 +44,12 @@ def experience(
         entry: the decision there.
         event: the decision itself.
         successor: the actor's next decision, where the account says that there is one.
-        game: its description.
+        domain: its domain.
+        rule: the domain's reward.
         origin: of the row.
         settled_time_ms: the watermark.
     """
-    domain = game.domains[entry.domain]
-    now, status = _immediate(entry, domain, game)
+    now, status = _immediate(entry, domain, rule)
     later = delayed(actor, entry, domain) if domain.horizon_ms else NOTHING
     following, facts = (entry.next_observation, entry.next_legal), entry.next_facts
     if successor is not None:
@@ -84,15 +86,14 @@ def content_digest(row: Experience) -> bytes:
     return hashlib.blake2b(_encode(content), digest_size=8).digest()
 
 
-def _immediate(entry: Open, domain: Domain, game: Game) -> tuple[float, Status]:
+def _immediate(entry: Open, domain: Domain, rule: Rule) -> tuple[float, Status]:
     came = entry.outcome
     if came is None:
         return domain.default_reward, "default"
-    reward = game.rewards[domain.reward]
-    value = immediate(reward, came.facts)
+    value = rule.value(came.facts)
     if came.more:
         signals = [(came.time_ms, value)]
-        signals += [(s.time_ms, immediate(reward, s.facts)) for s in came.more]
+        signals += [(s.time_ms, rule.value(s.facts)) for s in came.more]
         value = clip(aggregate(domain.aggregate, signals))
     return value, "observed" if entry.complete else "censored"
 

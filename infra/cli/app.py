@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from infra.cli import data, look, prove, work
+from infra.cli import data, look, prove, score, work
 from infra.cli.common import EXIT_CODES
 from infra.code_version import code_version
 
@@ -47,6 +47,8 @@ app.command()(look.models)
 app.command()(prove.verify)
 app.command()(data.replay)
 app.command()(data.sql)
+app.command()(score.backtest)
+app.add_typer(score.rewards)
 
 
 def main() -> None:

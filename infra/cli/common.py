@@ -103,3 +103,13 @@ def print_json(document: object) -> None:
 def configure_logs(process: str, level: str) -> None:
     """Logs of this command go to stderr."""
     logs.configure(process, level)
+
+
+def show(renderable: Any) -> None:
+    """A table and such for people; a pipe has no width, so that nothing is cut off there."""
+    from rich.console import Console
+
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=200)
+    console.print(renderable, markup=False, highlight=False)

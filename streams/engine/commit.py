@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import aiokafka.producer.sender
@@ -20,8 +21,11 @@ from streams.engine.table import pack_offset
 aiokafka.producer.sender.BACKOFF_OVERRIDE = 0.002
 
 Target = tuple[str, int]
+Pair = tuple[bytes | None, bytes | None]
+"""Key and value of a record to write."""
 Parcel = tuple[Target, Any]
 """A filled record batch and the topic partition it goes to."""
+_NO_HEADERS: list[tuple[str, bytes]] = []
 
 
 class Committer:
@@ -31,6 +35,7 @@ class Committer:
         self._settings = settings
         self._partition = partition
         self._counts: dict[str, int] = {}
+        self._targets: dict[tuple[str, int | None], Target] = {}
         use_fast_lz4()
         self._producer = AIOKafkaProducer(
             **kafka.client(),
@@ -69,23 +74,23 @@ class Committer:
             EngineError: a record or state is too large, or goes where the engine may not write.
         """
         now_ms = int(time.time() * 1000)
-        builders: dict[Target, list[Any]] = {}
-        for output in effects.outputs:
-            self._add(builders, self._target(output), output.key, output.value, now_ms)
         log = (self._settings.changelog, self._partition)
-        limit = self._settings.max_state_bytes
-        for key, value in effects.states.items():
-            if value is not None and len(value) > limit:
-                raise _too_large(log[0], key, len(value), limit, "max_state_bytes")
-            if key == OFFSET_KEY:
-                msg = "a fold must leave the key \\0offset to the engine; got it among its states"
-                raise EngineError(msg)
-            self._add(builders, log, key, value, now_ms)
-        self._add(builders, log, OFFSET_KEY, pack_offset(last), now_ms)
+        self._check_states(log[0], effects.states)
+        writes: dict[Target, list[Pair]] = {}
+        for output in effects.outputs:
+            target = self._targets.get((output.topic, output.partition)) or self._target(output)
+            if target in writes:
+                writes[target].append((output.key, output.value))
+            else:
+                writes[target] = [(output.key, output.value)]
+        states = writes.setdefault(log, [])
+        states += effects.states.items()
+        states.append((OFFSET_KEY, pack_offset(last)))
+        filled = {target: self._fill(target, pairs, now_ms) for target, pairs in writes.items()}
         # The first batch of each partition before any second one: all partitions are then added
         # to the transaction by one request.
-        firsts = [(target, batches[0]) for target, batches in builders.items()]
-        return firsts + [(t, b) for t, batches in builders.items() for b in batches[1:]]
+        firsts = [(target, batches[0]) for target, batches in filled.items()]
+        return firsts + [(t, b) for t, batches in filled.items() for b in batches[1:]]
 
     async def commit(self, parcels: list[Parcel]) -> None:
         """Write all of it in one transaction.
@@ -106,6 +111,7 @@ class Committer:
             await producer.commit_transaction()
 
     def _target(self, output: Output) -> Target:
+        """Return where an output goes, and keep it: outputs name few places."""
         count = self._counts.get(output.topic)
         if count is None:
             msg = (
@@ -113,34 +119,47 @@ class Committer:
                 "(name it in EngineSettings.outputs)"
             )
             raise EngineError(msg)
-        if output.partition is None:
-            return output.topic, self._partition % count
-        if not 0 <= output.partition < count:
+        partition = self._partition % count if output.partition is None else output.partition
+        if not 0 <= partition < count:
             msg = (
                 f"an output's partition of {output.topic} must be from 0 to {count - 1}; "
-                f"got {output.partition}"
+                f"got {partition}"
             )
             raise EngineError(msg)
-        return output.topic, output.partition
+        target = self._targets[output.topic, output.partition] = (output.topic, partition)
+        return target
 
-    def _add(
-        self,
-        builders: dict[Target, list[Any]],
-        target: Target,
-        key: bytes | None,
-        value: bytes | None,
-        now_ms: int,
-    ) -> None:
-        size = len(key or b"") + len(value or b"")
-        if size > self._settings.max_record_bytes:
-            limit = self._settings.max_record_bytes
-            raise _too_large(target[0], key, size, limit, "max_record_bytes")
-        batches = builders.get(target)
-        if batches is None:
-            batches = builders[target] = [self._producer.create_batch()]
-        if batches[-1].append(timestamp=now_ms, key=key, value=value) is None:
-            batches.append(self._producer.create_batch())
-            batches[-1].append(timestamp=now_ms, key=key, value=value)  # a first one always fits
+    def _check_states(self, topic: str, states: Mapping[bytes, bytes | None]) -> None:
+        limit = self._settings.max_state_bytes
+        for key, value in states.items():
+            if value is not None and len(value) > limit:
+                raise _too_large(topic, key, len(value), limit, "max_state_bytes")
+        if OFFSET_KEY in states:
+            msg = "a fold must leave the key \\0offset to the engine; got it among its states"
+            raise EngineError(msg)
+
+    def _fill(self, target: Target, pairs: list[Pair], now_ms: int) -> list[Any]:
+        """Return record batches that hold the pairs; a batch takes its first one of any size.
+
+        The builder below aiokafka's own is called: its copy of each call costs as much again.
+        """
+        limit = self._settings.max_record_bytes
+        batch = self._producer.create_batch()
+        batches, append, n = [batch], batch._builder.append, 0
+        for key, value in pairs:
+            size = len(key or b"") + len(value or b"")
+            if size > limit:
+                raise _too_large(target[0], key, size, limit, "max_record_bytes")
+            if append(n, now_ms, key, value, _NO_HEADERS) is None:
+                batch._relative_offset = n
+                batch.close()
+                batch = self._producer.create_batch()
+                batches.append(batch)
+                append, n = batch._builder.append, 0
+                append(n, now_ms, key, value, _NO_HEADERS)
+            n += 1
+        batch._relative_offset = n  # its count of records
+        return batches
 
 
 def _too_large(topic: str, key: bytes | None, size: int, limit: int, name: str) -> EngineError:

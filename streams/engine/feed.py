@@ -72,7 +72,7 @@ class Feed:
             log.warning("%s[%d] fetch failed: %r", tp.topic, tp.partition, error)
             await asyncio.sleep(0.2)
             return []
-        return [Record(tp.partition, r.offset, r.timestamp, r.key, r.value) for r in kept]
+        return kept
 
     async def _ask_again(self, part: Part, first: int) -> None:
         """Seek to the wanted offset, once it is clear that retention has not removed it."""

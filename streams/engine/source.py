@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Protocol, TypeVar
 
 from streams.engine.records import Record
@@ -34,7 +33,7 @@ class Cursor:
         self.want = want
         self._asked: tuple[int, int] | None = None
 
-    def accept(self, records: Sequence[R], position: int) -> list[R] | None:
+    def accept(self, records: list[R], position: int) -> list[R] | None:
         """Return the records to fold, or None when the caller must seek to `want` and ask again.
 
         Args:
@@ -47,7 +46,7 @@ class Cursor:
         if self.is_hole(first) and self._asked != (self.want, first):
             self._asked = (self.want, first)
             return None
-        kept = list(records)
+        kept = records
         if first < self.want:
             kept = [r for r in records if r.offset >= self.want]
         self.want = max(self.want, records[-1].offset + 1, position)
@@ -60,9 +59,12 @@ class Cursor:
 
 def cut(records: list[Record], max_bytes: int) -> tuple[list[Record], list[Record]]:
     """Split so that the first part has at most `max_bytes` of keys and values, or one record."""
-    size = 0
-    for i, record in enumerate(records):
-        size += len(record.key or b"") + len(record.value or b"")
-        if size > max_bytes and i:
+    sizes = [len(r.key or b"") + len(r.value or b"") for r in records]
+    if sum(sizes) <= max_bytes:  # as a rule
+        return records, []
+    taken = 0
+    for i, size in enumerate(sizes):
+        taken += size
+        if taken > max_bytes and i:
             return records[:i], records[i:]
     return records, []

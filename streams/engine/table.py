@@ -12,6 +12,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from schemas.kafka import KafkaSettings
+from streams.engine.lean import lean
 from streams.engine.records import OFFSET_KEY, Table
 from streams.engine.settings import EngineError, EngineSettings
 
@@ -93,6 +94,7 @@ class Recovery:
             max_partition_fetch_bytes=8 << 20,
             fetch_max_bytes=64 << 20,
             request_timeout_ms=self._settings.request_timeout_ms,
+            key_deserializer=lean,
         )
         started = time.monotonic()
         try:

@@ -10,8 +10,9 @@ import statistics
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from agents.rewards.formulas import clip, immediate
-from schemas.events import Decision, EpisodeEnd, Event, Outcome, Snapshot
+from agents.rewards.facts import clip
+from agents.rewards.rules import compile_reward
+from schemas.events import Decision, EpisodeEnd, Event, Outcome, Snapshot, vector_bytes
 from schemas.game import Domain, Game
 from schemas.records import Experience
 
@@ -97,8 +98,8 @@ class _Case:
                 return None
         now, status = self.domain.default_reward, "default"
         if outcomes:
-            reward = self.game.rewards[self.domain.reward]
-            values = [immediate(reward, o.facts) for o in outcomes]
+            rule = compile_reward(self.game.rewards[self.domain.reward])
+            values = [rule.value(o.facts) for o in outcomes]
             now = clip(AGGREGATES[self.domain.aggregate](values))
             status = "observed" if complete else "censored"
         before, after, credit, hit, later = self._delayed()
@@ -112,7 +113,7 @@ class _Case:
             after,
             None if credit is None else round(credit, 9),
             hit,
-            None if follows is None else bytes(follows.observation),
+            None if follows is None else vector_bytes(follows.observation),
             bool(outcomes and end and end.terminated),
             bool(outcomes and end and end.truncated),
             len(outcomes),

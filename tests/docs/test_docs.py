@@ -25,6 +25,7 @@ from schemas.codec import BadEvent, decode_record
 from schemas.events import ActorEvent, Event
 from schemas.game import Game, check_against_game, parse_game
 from schemas.records import Experience, decode_rows
+from schemas.rewards import Reward
 from schemas.topics import Topics
 from schemas.upcast import STEPS
 from streams.engine.records import Record
@@ -147,7 +148,7 @@ def test_game_description_has_every_field_of_every_table() -> None:
         name: struct
         for name, struct in inspect.getmembers(game_module, inspect.isclass)
         if issubclass(struct, msgspec.Struct)
-        and struct.__module__ == game_module.__name__
+        and struct.__module__ in (game_module.__name__, Reward.__module__)
         and struct.__struct_fields__
     }
     assert set(structs) == set(SECTIONS)
@@ -188,9 +189,10 @@ def test_event_examples_decode_and_fit_the_example_game() -> None:
 
 def test_every_event_version_has_an_example() -> None:
     text = (DOCS / "events.md").read_text("utf-8")
-    tags = {kind.__struct_config__.tag for kind in get_args(Event)} | set(STEPS)
-    for tag in tags:
+    for tag in {kind.__struct_config__.tag for kind in get_args(Event)}:
         assert f'"type": "{tag}"' in text, tag
+    for tag in STEPS:
+        assert f"| `{tag}` | `" in text, tag
 
 
 def test_rewards_worked_example_holds() -> None:
@@ -234,6 +236,8 @@ def test_commands_and_options_exist(page: Path) -> None:
             continue
         assert words[0] in known_commands, line
         command = known_commands[words[0]]
+        if words[1:] and words[1] in getattr(command, "commands", {}):
+            command = command.commands[words[1]]
         known = {o for p in command.params for o in (*p.opts, *p.secondary_opts)} | {"--help", "-h"}
         for word in words[1:]:
             if re.match(r"--?[a-z]", word):

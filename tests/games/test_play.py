@@ -70,7 +70,7 @@ def test_play_tells_each_decision_then_its_outcome(steps: list[Step]) -> None:
 
 
 def test_play_facts_make_up_the_engines_reward(steps: list[Step], game: Game) -> None:
-    weights = game.rewards["battle@1"].weights
+    weights = game.rewards["battle@1"].weights or {}
     seen: Counter[str] = Counter()
     for event in told(steps):
         if isinstance(event, Outcome):

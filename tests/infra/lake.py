@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,31 +24,40 @@ START_MS = 1_700_000_000_000
 STEP_MS = 100
 
 
+DUELS = """
+game = "duel"
+[observation]
+layout = "duel@1"
+shape = [2]
+[actions]
+names = ["wait", "hit", "run"]
+[rewards."duel@1"]
+weights = { hits = 0.5, losses = -0.25 }
+[rewards."duel@2"]
+weights = { hits = 0.5, losses = -0.75 }
+[rewards."other@1"]
+weights = { hits = 1.0 }
+[domains.combat]
+reward = "duel@1"
+horizon_ms = 1000
+standing = "standing"
+standing_unit = 10.0
+long_term_weight = 0.5
+outcome_timeout_ms = 1000
+[archetypes.fighter]
+model = "duel-fighter"
+[archetypes.guard]
+model = "guard"
+[time]
+allowed_lateness_ms = 100
+"""
+
+
 def duels(**domain: Any) -> Game:
-    """Two archetypes, a standing, two versions of a reward; a horizon of one second."""
-    described = {
-        "reward": "duel@1",
-        "horizon_ms": 1_000,
-        "standing": "standing",
-        "standing_unit": 10.0,
-        "long_term_weight": 0.5,
-        "outcome_timeout_ms": 1_000,
-    }
-    return parse_game(
-        {
-            "game": "duel",
-            "observation": {"layout": "duel@1", "shape": [2]},
-            "actions": {"names": ["wait", "hit", "run"]},
-            "rewards": {
-                "duel@1": {"weights": {"hits": 0.5, "losses": -0.25}},
-                "duel@2": {"weights": {"hits": 0.5, "losses": -0.75}},
-                "other@1": {"weights": {"hits": 1.0}},
-            },
-            "domains": {"combat": described | domain},
-            "archetypes": {"fighter": {"model": "duel-fighter"}, "guard": {"model": "guard"}},
-            "time": {"allowed_lateness_ms": 100},
-        }
-    )
+    """Two archetypes, a standing, versions of a reward; a horizon of one second."""
+    document = tomllib.loads(DUELS)
+    document["domains"]["combat"] |= domain
+    return parse_game(document)
 
 
 def events(n_steps: int, actor: str, archetype: str, seed: int) -> list[Event]:
@@ -67,9 +77,9 @@ def events(n_steps: int, actor: str, archetype: str, seed: int) -> list[Event]:
     return found
 
 
-def log_of(n_steps: int = 60, seed: int = 1) -> list[Record]:
+def log_of(n_steps: int = 60, seed: int = 1, actors: str = "ab") -> list[Record]:
     """The log of one partition: two actors in packs of ten steps, ticks between and after."""
-    sides = [("a", "fighter", seed), ("b", "guard", seed + 1)]
+    sides = [(actors[0], "fighter", seed), (actors[1], "guard", seed + 1)]
     told = [events(n_steps, actor, archetype, of) for actor, archetype, of in sides]
     values: list[tuple[int, bytes]] = []
     for lo in range(0, n_steps, 10):
@@ -90,9 +100,9 @@ def fold(log: Sequence[Record], game: Game) -> list[Row]:
     return run.rows
 
 
-def archive(rows: Sequence[Row], game: Game, folder: Path) -> list[str]:
+def archive(rows: Sequence[Row], game: Game, folder: Path, partition: int = 0) -> list[str]:
     """Write the windows of rows, the unsealed one too; return their ids."""
     store = ArchiveStore.open(str(folder))
-    cut = WindowFold(0, lambda _: RULE)
+    cut = WindowFold(partition, lambda _: RULE)
     sealed = [w for i, row in enumerate(rows) for w in cut.take(i, [row])] + cut.finish()
     return [store_window(store, window, game, "zstd").window_id for window in sealed]

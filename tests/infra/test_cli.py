@@ -28,6 +28,8 @@ COMMANDS = (
     "models",
     "verify",
     "replay",
+    "backtest",
+    "rewards",
     "sql",
 )
 

@@ -92,7 +92,7 @@ def test_up_takes_bad_input_tells_what_it_does_and_goes_down(home: Path) -> None
         wait_for(lambda: facts(home, "status")["settled"] > before["settled"] + 1000)
         letter = facts(home, "tail", "dead-letters")
         assert (letter["type"], letter["topic"]) == ("dead_letter.v1", "game-events")
-        decision = facts(home, "tail", "game-events", "-n", "1", "--filter", "type=decision.v1")
+        decision = facts(home, "tail", "game-events", "-n", "1", "--filter", "type=decision.v2")
         assert decision["policy_version"] == "scripted"
         assert all(topic["exists"] for topic in facts(home, "topics"))
         assert facts(home, "models") == []

@@ -1,0 +1,1 @@
+"""History scored again under other rewards and horizons."""

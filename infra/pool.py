@@ -1,0 +1,132 @@
+"""Work spread over processes that end with the one that started them, however it ends."""
+
+import contextlib
+import multiprocessing
+import os
+import pickle
+import queue
+import signal
+from collections.abc import Callable, Sequence
+from multiprocessing.process import BaseProcess
+from typing import Any, TypeVar
+
+from infra.supervisor import PARENT_VARIABLE, die_with_parent
+
+J = TypeVar("J")
+R = TypeVar("R")
+Tell = Callable[[Any], None]
+Work = Callable[[J, Tell], R]
+
+_LOOK_S = 0.2
+_STOP_S = 5.0
+
+
+class WorkerError(RuntimeError):
+    """A process ended before its work did."""
+
+
+def run_each(
+    jobs: Sequence[J],
+    work: Work[J, R],
+    processes: int | None = None,
+    on_progress: Tell | None = None,
+) -> list[R]:
+    """What `work(job, tell)` returns for each job, in the jobs' order.
+
+    One process a job, as many at a time as there are cores or as `processes` says. `tell` takes
+    what `on_progress` is to be given here. A single process is this one. Ctrl-C ends all of them.
+
+    Raises:
+        WorkerError: a process was killed.
+        Exception: what `work` raised.
+    """
+    tell = on_progress or (lambda _: None)
+    n = min(processes or os.cpu_count() or 1, len(jobs))
+    if n <= 1:
+        return [work(job, tell) for job in jobs]
+    return _Pool(jobs, work, n, tell).run()
+
+
+class _Pool:
+    def __init__(self, jobs: Sequence[Any], work: Work[Any, Any], n: int, tell: Tell) -> None:
+        # Forking this process could hang, for it may have threads.
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload([work.__module__])
+        self._told: Any = self._context.Queue()
+        self._todo = list(enumerate(jobs))[::-1]
+        self._work = work
+        self._n = n
+        self._tell = tell
+        self._running: dict[int, BaseProcess] = {}
+        self._results: dict[int, Any] = {}
+
+    def run(self) -> list[Any]:
+        try:
+            while self._todo or self._running:
+                while self._todo and len(self._running) < self._n:
+                    self._start(*self._todo.pop())
+                gone = [at for at, p in self._running.items() if p.exitcode is not None]
+                self._listen()
+                for at in gone:  # it has said before its end what it had to say
+                    self._bury(at)
+        finally:
+            self._stop()
+        return [self._results[at] for at in sorted(self._results)]
+
+    def _start(self, at: int, job: Any) -> None:
+        process = self._context.Process(
+            target=_run, args=(self._work, at, job, self._told), daemon=True
+        )
+        process.start()
+        self._running[at] = process
+
+    def _listen(self) -> None:
+        timeout = _LOOK_S
+        while True:
+            try:
+                at, kind, said = self._told.get(timeout=timeout)
+            except queue.Empty:
+                return
+            timeout = 0.0
+            if kind == "progress":
+                self._tell(said)
+            elif kind == "done":
+                self._results[at] = said
+            else:
+                raise pickle.loads(said)
+
+    def _bury(self, at: int) -> None:
+        process = self._running.pop(at)
+        if at not in self._results:
+            msg = (
+                f"a process must finish its work; it ended with {process.exitcode} (out of memory?)"
+            )
+            raise WorkerError(msg)
+
+    def _stop(self) -> None:
+        for process in self._running.values():
+            process.terminate()
+        for process in self._running.values():
+            process.join(_STOP_S)
+            if process.exitcode is None:
+                process.kill()
+        self._told.close()
+
+
+def _run(work: Work[Any, Any], at: int, job: Any, told: Any) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends us, so that one message is told
+    die_with_parent({PARENT_VARIABLE: str(os.getppid())})
+    try:
+        result = work(job, lambda said: told.put((at, "progress", said)))
+    except Exception as error:
+        told.put((at, "failed", _pickled(error)))
+    else:
+        told.put((at, "done", result))
+
+
+def _pickled(error: Exception) -> bytes:
+    with contextlib.suppress(Exception):
+        data = pickle.dumps(error)
+        pickle.loads(data)
+        return data
+    return pickle.dumps(WorkerError(f"{type(error).__name__}: {error}"))
