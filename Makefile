@@ -1,5 +1,6 @@
 # make demo    watch a pack of NPCs learn           make demo ARGS="--seed 3 --json"   make demo CHAOS=1
 # make test    prove it                              make test ARGS="-k broker"
+# make torture break a whole system and prove that nothing shows   make torture ARGS="--brokers 3"
 # make check   lint, types, import rules
 # make bench-stream   the stream's speed beside its peers'   ARGS="--rounds 3 --json"; also bench-recovery, bench-growth
 # make clean   stop what runs here and remove all that the commands made
@@ -23,7 +24,7 @@ here := $(shell printf %s '$(CURDIR)' | cksum | cut -d' ' -f1)
 python_stamp := .venv/ready-$(here)
 kafka_stamp := .grindstone/kafka/ready-$(here)
 
-.PHONY: help setup demo test check bench-stream bench-recovery bench-growth format hooks lock clean
+.PHONY: help setup demo test torture check bench-stream bench-recovery bench-growth format hooks lock clean
 
 help:
 	@sed -n 's/^# \{0,1\}//; 1,/^$$/p' Makefile
@@ -42,6 +43,9 @@ demo: setup
 
 test: setup
 	@$(PY) -m pytest $(ARGS)
+
+torture: setup
+	@$(PY) -m tests.torture $(ARGS)
 
 check: $(python_stamp)
 	$(PY) -m ruff check .

@@ -259,10 +259,11 @@ class RewardsFold:
                 continue
             entry = actor.find(decision_id)
             if entry is None:
-                self._release(actor_id, actor, decision_id)
-            elif self._due(entry) <= watermark_ms:
+                self._release(actor_id, actor, decision_id, due)
+            elif self._due(entry) <= due:
                 self._settle(actor_id, actor, entry)
-            else:
+            else:  # even where that is due by now: timers are set anew when a partition is taken
+                # over, and the order of what is settled must not depend on that
                 heapq.heappush(self._timers, (self._due(entry), actor_id, decision_id))
 
     def _wait(self, actor_id: str, entry: Open) -> None:
@@ -282,10 +283,10 @@ class RewardsFold:
         domain = self._domain(entry)
         return cut_off_ms(entry, domain) + domain.revise_within_ms
 
-    def _release(self, actor_id: str, actor: Actor, decision_id: str) -> None:
-        """Forget a settled decision that nothing revises any more."""
+    def _release(self, actor_id: str, actor: Actor, decision_id: str, due: int) -> None:
+        """Forget a settled decision that nothing revises any more, by its own timer's time."""
         entry = actor.find_settled(decision_id)
-        if entry is not None and self._closes(entry) <= self.watermark_ms:
+        if entry is not None and self._closes(entry) <= due:
             actor.settled.remove(entry)
             self._let_go(actor_id, actor, entry)
             self._watch(actor_id, actor)

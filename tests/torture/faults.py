@@ -53,7 +53,7 @@ def plan(
     lanes: dict[str, list[Fault]] = {}
     for role in roles:
         kind = role.partition("-")[0]
-        lane = lanes.setdefault("archiver" if kind == "sink" else kind, [])
+        lane = lanes.setdefault(kind, [])
         lane += [Fault("kill", role)] * intensity.kills
         lane += [Fault("pause", role)] * intensity.pauses
         if kind in ("rewards", "archiver"):

@@ -71,7 +71,8 @@ def _one(report: Report) -> str:
         "|---|---:|---:|---:|",
         *(f"| {what} | {n:,} | {v.lost} | {v.doubled} |" for what, n in _rows(report)),
         "",
-        f"- experiences: {v.experiences:,}, of them {v.revised:,} revisions, in {v.windows:,} windows",
+        f"- experiences: {v.experiences:,} in {v.windows:,} windows; revisions among them: "
+        f"{v.revised:,}",
         f"- that differ from an undisturbed fold of the same log: {v.changed}",
         f"- steps back in the changelog: {v.steps_back}, in {v.changelog_records:,} records",
     ]
