@@ -5,6 +5,7 @@ SPEAKING = frozenset(
     {
         "ArchiveError",
         "BacktestError",
+        "BootstrapError",
         "BrokerError",
         "BusyError",
         "EngineError",
