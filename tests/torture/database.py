@@ -3,32 +3,43 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
-import importlib.util
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import msgspec
+import psycopg
+
+from infra.timescale.database import LocalDatabase
+from infra.timescale.postgres import find_server, has_tree
+from schemas.database import DatabaseSettings
+from streams.timescale import SinkSettings, run_sink, stored_digests
 
 if TYPE_CHECKING:
     from tests.torture.roles import Place
 
 
 def can_have_database() -> bool:
-    """Whether there is a sink to torture."""
-    return importlib.util.find_spec("streams.timescale") is not None
+    """Whether this machine has TimescaleDB, by `make timescale`, or PostgreSQL."""
+    return has_tree() or find_server() is not None
 
 
 class Database:
     """A server of our own; its data lie below the run's folder."""
 
     def __init__(self, folder: Path) -> None:
-        local: Any = importlib.import_module("infra.timescale.database")
-        self._own: Any = local.LocalDatabase(folder)
+        self._own = LocalDatabase(folder, "tree" if has_tree() else "plain")
 
-    def start(self) -> str:
-        """Start it and return how to reach it, for the sink's process."""
-        return msgspec.json.encode(self._own.start()).decode()
+    @property
+    def settings(self) -> DatabaseSettings:
+        """How to reach it; it must have been started once."""
+        found = self._own.settings
+        if found is None:
+            msg = "the database must have been started; it was not"
+            raise RuntimeError(msg)
+        return found
+
+    def start(self) -> DatabaseSettings:
+        """Start it and return how to reach it."""
+        return self._own.start()
 
     def stop_immediately(self) -> None:
         """End it as ``pg_ctl stop -m immediate`` does."""
@@ -40,34 +51,25 @@ class Database:
 
     def digests(self) -> dict[int, str]:
         """Return the digest of each partition's rows, read back one by one."""
-        import psycopg
-
-        timescale: Any = importlib.import_module("streams.timescale")
-        with psycopg.connect(**self._own.settings.connection(), autocommit=True) as connection:
-            found: dict[int, str] = timescale.stored_digests(connection)
-            return found
+        with psycopg.connect(**self.settings.connection(), autocommit=True) as connection:
+            return stored_digests(connection)
 
     def count(self) -> int:
         """Return how many rows there are; 0 before the sink has made its tables."""
-        import psycopg
-
         try:
-            with psycopg.connect(**self._own.settings.connection(), autocommit=True) as connection:
+            with psycopg.connect(**self.settings.connection(), autocommit=True) as connection:
                 row = connection.execute("SELECT count(*) FROM experiences").fetchone()
         except psycopg.Error:
             return 0
         return int(row[0]) if row else 0
 
 
-async def sink(place: Place, stop: asyncio.Event) -> None:
+async def sink(place: Place, session_ms: int, stop: asyncio.Event) -> None:
     """Run the sink with a short session."""
-    from tests.torture.roles import SESSION_MS
-
-    timescale: Any = importlib.import_module("streams.timescale")
-    database: Any = importlib.import_module("schemas.database")
-    settings = timescale.SinkSettings(
-        database=msgspec.json.decode(place.database, type=database.DatabaseSettings),
-        session_timeout_ms=SESSION_MS,
-        fetch_min_bytes=1,
+    if place.database is None:
+        msg = "a sink must have a database; the run has none"
+        raise RuntimeError(msg)
+    settings = SinkSettings(
+        database=place.database, session_timeout_ms=session_ms, fetch_min_bytes=1
     )
-    await timescale.run_sink(settings, place.kafka, place.topics, stop=stop)
+    await run_sink(settings, place.kafka, place.topics, stop=stop)

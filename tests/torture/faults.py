@@ -30,9 +30,9 @@ class Intensity(msgspec.Struct, frozen=True, kw_only=True):
 
     kills: int = 10
     pauses: int = 3
-    leaves: int = 4
+    leaves: int = 2
     """Clean stops of rewards workers and archivers: partitions move without a death."""
-    blocks: int = 3
+    blocks: int = 2
     """Of the first rewards worker's event loop."""
     brokers: int = 3
     """Each broker is killed so often."""

@@ -16,6 +16,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError
 
 from schemas.codec import encode_event
+from schemas.database import DatabaseSettings
 from schemas.events import Tick
 from streams.admin import ensure_topics
 from tests.torture.brokers import Brokers
@@ -108,7 +109,7 @@ class LedgerTorture:
         began = time.monotonic()
         self._tell("starts brokers" + (" and database" if self._database else ""))
         bootstrap = self._brokers.start()
-        reach = self._database.start() if self._database is not None else ""
+        reach = self._database.start() if self._database is not None else None
         place = self._place(bootstrap, reach)
         crew = Crew(self._folder, self._folder / "place.json")
         tormentor = Tormentor(place, crew, self._brokers, self._database, self._on_fault)
@@ -122,7 +123,7 @@ class LedgerTorture:
         verdict.problems = problems + verdict.problems
         return self._report(crew, tormentor, verdict, time.monotonic() - began)
 
-    def _place(self, bootstrap: str, database: str) -> Place:
+    def _place(self, bootstrap: str, database: DatabaseSettings | None) -> Place:
         request = self._request
         per_round = request.actors * request.game_processes
         place = Place(

@@ -20,14 +20,17 @@ from aiokafka import AIOKafkaProducer
 
 from agents.rewards.agent import MakeRewardsFold, rewards_settings
 from infra.supervisor import die_with_parent
+from schemas.database import DatabaseSettings
 from schemas.kafka import KafkaSettings
 from schemas.topics import Topics
 from streams.archiver import ArchiverSettings, run_archiver
 from streams.faust_app import run_fold_worker
-from tests.torture.script import Play, Script, torture_game
+from tests.torture.script import BLOCK, Play, Script, torture_game
 
 SESSION_MS = 4_000
 REBALANCE_MS = 6_000
+BATCH_BYTES = 1_000_000
+"""Folded without a heartbeat: short of the session on a machine that does ten things at once."""
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,8 +46,8 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     began_s: float
     """`time.time` of the first round; a process that was away catches up with its schedule."""
     block_s: float
-    database: str = ""
-    """How to connect to the database; empty where there is none."""
+    database: DatabaseSettings | None = None
+    """How to connect to the database, where there is one."""
 
     @property
     def kafka(self) -> KafkaSettings:
@@ -65,6 +68,10 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     def stop_file(self) -> Path:
         """Exists when the games may stop after `rounds` rounds."""
         return Path(self.folder) / "stop"
+
+    def may_end(self, n: int) -> bool:
+        """Whether a game may end before round `n`."""
+        return n >= self.rounds and n % BLOCK == 0 and self.stop_file.exists()
 
     def round_file(self, game: int) -> Path:
         """Holds the next round of a game process."""
@@ -90,6 +97,7 @@ def rewards(place: Place) -> None:
         session_timeout_ms=SESSION_MS,
         heartbeat_ms=800,
         rebalance_timeout_ms=REBALANCE_MS,
+        batch_bytes=BATCH_BYTES,
     )
     games = {"torture": torture_game()}
     run_fold_worker("rewards", made, place.kafka, MakeRewardsFold(games, place.topics))
@@ -119,7 +127,7 @@ def game(place: Place, number: int) -> None:
         await producer.start()
         try:
             n = place.next_round(number)
-            while not stop.is_set() and not (n >= place.rounds and place.stop_file.exists()):
+            while not stop.is_set() and not place.may_end(n):
                 sent = [
                     await producer.send(place.topics.game_events, value, partition=partition)
                     for partition, value in script.records(n)
@@ -175,7 +183,7 @@ def main(role: str, path: str) -> None:
     elif name == "sink":
         from tests.torture.database import sink
 
-        _until_stopped(lambda stop: sink(place, stop))
+        _until_stopped(lambda stop: sink(place, SESSION_MS, stop))
     else:
         {"rewards": rewards, "archiver": archiver}[name](place)
 

@@ -27,6 +27,8 @@ LATE_ROUNDS = 14
 """A late outcome comes so much later: behind the time-out, before `revise_within_ms` is over."""
 AGAIN_ROUNDS = 2
 """A record that is sent again comes again so much later."""
+BLOCK = 8
+"""Rounds after which nothing is held back: a game may end there."""
 LATE, BAD, AGAIN, SINGLE, HELD = 0.01, 0.001, 0.01, 0.02, 0.1
 PACK_EVENTS = 40
 DOMAINS = ("combat", "growth")
@@ -127,7 +129,7 @@ class Script:
 
     def _rounds_due(self, n: int) -> Iterator[list[Piece]]:
         """Whole partitions are held back for up to two rounds, so that others overtake them."""
-        block, place = divmod(n, 8)
+        block, place = divmod(n, BLOCK)
         draw = random.Random(f"{self._play.seed}/{self._game}/{block}/held")
         held = {p for p in range(self._play.partitions) if draw.random() < HELD * 3}
         if place == 5:
