@@ -49,7 +49,8 @@ def test_experiences_has_every_row_and_its_window(lake: Lake, rows: list[Row]) -
     assert found["total"] == pytest.approx(sum(row.total for row in wanted))
     (first,) = ask(
         lake,
-        "SELECT window_id FROM experiences ORDER BY origin_partition, origin_offset, origin_index LIMIT 1",
+        "SELECT window_id FROM experiences "
+        "ORDER BY origin_partition, origin_offset, origin_index LIMIT 1",
     )
     assert first["window_id"].startswith("duel/fighter/p0/")
 
