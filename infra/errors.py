@@ -5,8 +5,10 @@ SPEAKING = frozenset(
     {
         "ArchiveError",
         "BacktestError",
+        "BootstrapError",
         "BrokerError",
         "BusyError",
+        "DatabaseError",
         "EngineError",
         "LearnerFencedError",
         "PolicyError",

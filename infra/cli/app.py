@@ -49,6 +49,7 @@ app.command()(data.replay)
 app.command()(data.sql)
 app.command()(score.backtest)
 app.add_typer(score.rewards)
+app.command()(data.bootstrap)
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Commands that hand data on: replay, sql."""
+"""Commands that hand data on, or make the first: replay, sql, bootstrap."""
 
 import sys
 from enum import StrEnum
@@ -223,3 +223,65 @@ def sql(
                 show_table(result, rows)
         except BrokenPipeError:
             sys.stderr.close()
+
+
+class Beginning(StrEnum):
+    """Where initial data come from."""
+
+    SCRIPTED = "scripted"
+    SYNTHETIC = "synthetic"
+    HISTORY = "history"
+
+
+@guarded
+def bootstrap(
+    source: Annotated[
+        Beginning,
+        typer.Argument(help="The game's own AI at play, made-up rollouts, or earlier decisions."),
+    ],
+    samples: Annotated[
+        int, typer.Option("--samples", min=1, help="Decisions of each archetype.")
+    ] = 10_000,
+    archetypes: Annotated[
+        list[str] | None, typer.Option("--archetype", help=f"Only this archetype. {_MANY}")
+    ] = None,
+    archive: Annotated[
+        Path | None, typer.Option("--archive", help="Windows that history is taken from.")
+    ] = None,
+    rate: Annotated[
+        float, typer.Option("--rate", min=1, help="Decisions a second at most.")
+    ] = 2_000.0,
+    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Fixes random draws.")] = None,
+    game: Annotated[
+        str | None, typer.Option("--game", help="A game's name, or its description's path.")
+    ] = None,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+) -> None:
+    """Write initial data for a new game or archetype to game-events.
+
+    They are ordinary decisions and outcomes with the policy version `scripted`, `synthetic` or
+    `history`, which the ordinary fold settles: the log stays the only truth.
+    """
+    import asyncio
+
+    from infra.bootstrap.history import ArchiveHistory
+    from infra.bootstrap.run import bootstrap as begin
+    from infra.progress import Progress
+
+    settings = find_settings(config, seed=seed, game=game)
+    history = None if archive is None else ArchiveHistory(archive, settings.load_game())
+    progress = Progress("writing", "decisions")
+    work = begin(
+        settings, source.value, samples, tuple(archetypes or ()), rate, history, progress.show
+    )
+    try:
+        wrote = asyncio.run(work)
+    finally:
+        progress.close()
+    if as_json:
+        print_json(wrote)
+        return
+    for name, n in wrote.decisions.items():
+        print(f"{name}: {n:,} decisions, policy version {wrote.source}")
+    print(f"{wrote.events:,} events in {wrote.seconds:.1f} s, ids with {wrote.incarnation}")

@@ -73,7 +73,8 @@ class Demo:
         self._plan = plan
         self._facts = Facts()
         settings = msgspec.structs.replace(settings, data_dir=str((HOME / "data").resolve()))
-        self._system = System(settings, HOME, wipe=True)
+        own_database = settings.sink == "timescale"
+        self._system = System(settings, HOME, wipe=True, own_database=own_database)
         self._screen = Screen(self._facts, plan.seconds, to_stderr=plan.as_json)
         self._kills = 0
         self._rates: list[float] = []

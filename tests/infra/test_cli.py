@@ -30,6 +30,7 @@ COMMANDS = (
     "replay",
     "backtest",
     "rewards",
+    "bootstrap",
     "sql",
 )
 
