@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from agents.rewards.fold import ACTOR_IDLE_MS
+from agents.rewards.timers import ACTOR_IDLE_MS
 from schemas.events import Event, Snapshot
 from schemas.records import Experience, Row
 from tests.agents.log import Run, decision, duel, end, outcome, snapshot, tick
