@@ -148,6 +148,8 @@ class Gate(_Described, frozen=True, kw_only=True):
     """Win rate the candidate must gain on the champion over the same seeds, in each stage."""
     confidence: Annotated[float, Meta(ge=0.5, lt=1)] = 0.5
     """One-sided confidence in that gain; 0.5 asks for the mean alone."""
+    final_lower95: Share = 0.7
+    """The same bound of the champion on seeds that no gate used, for a demo to pass."""
 
 
 class Time(_Described, frozen=True, kw_only=True):

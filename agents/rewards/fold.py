@@ -245,12 +245,14 @@ class RewardsFold:
                 self._forget(actor_id, actor, due)
                 continue
             entry = actor.find(decision_id)
-            if entry is not None and self._due(entry) > watermark_ms:
-                heapq.heappush(timers, (self._due(entry), actor_id, decision_id))
-            elif entry is not None:
+            if entry is None:
+                if actor.settled:
+                    self._release(actor_id, self._states.actor(actor_id), decision_id, due)
+            elif self._due(entry) <= due:
                 self._settle(actor_id, self._states.actor(actor_id), entry)
-            elif actor.settled:
-                self._release(actor_id, self._states.actor(actor_id), decision_id)
+            else:  # even where that is due by now: timers are set anew when a partition is taken
+                # over, and the order of what is settled must not depend on that
+                heapq.heappush(timers, (self._due(entry), actor_id, decision_id))
 
     def _wait(self, actor_id: str, entry: Open) -> None:
         """Set the one timer of an open decision: at its horizon, and on to the time-out from there.
@@ -268,10 +270,10 @@ class RewardsFold:
     def _closes(self, entry: Open) -> int:
         return entry.time_ms + closes_after_ms(self._domain(entry))
 
-    def _release(self, actor_id: str, actor: Actor, decision_id: str) -> None:
-        """Forget a settled decision that nothing revises any more."""
+    def _release(self, actor_id: str, actor: Actor, decision_id: str, due: int) -> None:
+        """Forget a settled decision that nothing revises any more, by its own timer's time."""
         entry = actor.find_settled(decision_id)
-        if entry is not None and self._closes(entry) <= self._watermark_ms:
+        if entry is not None and self._closes(entry) <= due:
             actor.settled.remove(entry)
             self._let_go(actor_id, actor, entry)
             self._watch(actor_id, actor)

@@ -79,7 +79,7 @@ def refresh(path: Path) -> None:
 
 def make_sample() -> None:
     """Write the sample: a few scripted matches of the battle game, folded and archived."""
-    from games.battle.play import LiveMatches
+    from games.battle.play import BattleMatches
     from games.battle.settings import battle_settings
     from infra.settings import load
     from schemas.events import Tick
@@ -87,7 +87,7 @@ def make_sample() -> None:
     from tests.infra.lake import archive
 
     game = load(environ={"GRINDSTONE_RATES_WORLDS": str(N_WORLDS)}).load_game()
-    matches = LiveMatches(battle_settings(game), seed=1, incarnation="sample")
+    matches = BattleMatches(battle_settings(game), seed=1, incarnation="sample")
     run = Run(game)
     for step in range(N_STEPS):
         now_ms = START_MS + step * STEP_MS
