@@ -1,5 +1,6 @@
 # make demo    watch a pack of NPCs learn           make demo ARGS="--seed 3 --json"   make demo CHAOS=1
 # make test    prove it                              make test ARGS="-k broker"
+# make torture break a whole system and prove that nothing shows   make torture ARGS="--brokers 3"
 # make check   lint, types, import rules
 # make timescale   a local TimescaleDB without Docker (needs root, once), for grindstone up --timescale
 # make bench-stream   the stream's speed beside its peers'   ARGS="--rounds 3 --json"; also bench-recovery, bench-growth
@@ -25,7 +26,7 @@ python_stamp := .venv/ready-$(here)
 kafka_stamp := .grindstone/kafka/ready-$(here)
 timescale_stamp := .grindstone/timescale/ready-$(here)
 
-.PHONY: help setup demo test check bench-stream bench-recovery bench-growth format hooks lock timescale clean
+.PHONY: help setup demo test torture check bench-stream bench-recovery bench-growth format hooks lock timescale clean
 
 help:
 	@sed -n 's/^# \{0,1\}//; 1,/^$$/p' Makefile
@@ -51,6 +52,10 @@ timescale: $(timescale_stamp)
 test: setup
 	@bash infra/setup/postgres.sh
 	@$(PY) -m pytest $(ARGS)
+
+torture: setup
+	@bash infra/setup/postgres.sh
+	@$(PY) -m tests.torture $(ARGS)
 
 check: $(python_stamp)
 	$(PY) -m ruff check .

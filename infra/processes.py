@@ -279,8 +279,8 @@ def _evaluator(settings: Settings) -> None:
 
 
 def _game(settings: Settings) -> None:
-    from games.battle.live import GameConfig, run_game
     from games.clock import SystemClock
+    from games.live import GameConfig, run_game
 
     config = GameConfig(models_dir=settings.models_dir.resolve(), seed=settings.seed)
 
