@@ -11,6 +11,7 @@ SPEAKING = frozenset(
         "EngineError",
         "LearnerFencedError",
         "PolicyError",
+        "PrivacyError",
         "QueryError",
         "ReadError",
         "ReplayError",
