@@ -1,6 +1,8 @@
 # make demo    watch a pack of NPCs learn           make demo ARGS="--seed 3 --json"   make demo CHAOS=1
 # make test    prove it                              make test ARGS="-k broker"
+# make torture break a whole system and prove that nothing shows   make torture ARGS="--brokers 3"
 # make check   lint, types, import rules
+# make timescale   a local TimescaleDB without Docker (needs root, once), for grindstone up --timescale
 # make bench-stream   the stream's speed beside its peers'   ARGS="--rounds 3 --json"; also bench-recovery, bench-growth
 # make clean   stop what runs here and remove all that the commands made
 # make format, make hooks (install the commit hook), make lock ARGS=--upgrade (resolve the packages anew)
@@ -22,8 +24,9 @@ CODE := $(sort $(patsubst %/,%,$(dir $(wildcard schemas/*.py streams/*.py agents
 here := $(shell printf %s '$(CURDIR)' | cksum | cut -d' ' -f1)
 python_stamp := .venv/ready-$(here)
 kafka_stamp := .grindstone/kafka/ready-$(here)
+timescale_stamp := .grindstone/timescale/ready-$(here)
 
-.PHONY: help setup demo test check bench-stream bench-recovery bench-growth format hooks lock clean
+.PHONY: help setup demo test torture check bench-stream bench-recovery bench-growth format hooks lock timescale clean
 
 help:
 	@sed -n 's/^# \{0,1\}//; 1,/^$$/p' Makefile
@@ -40,8 +43,19 @@ $(kafka_stamp): infra/kafka/pom.xml infra/setup/kafka.sh infra/setup/common.sh |
 demo: setup
 	@.venv/bin/grindstone demo $(if $(filter 1 yes true,$(CHAOS)),--chaos) $(ARGS)
 
+$(timescale_stamp): infra/setup/timescale.sh infra/setup/common.sh
+	@bash infra/setup/timescale.sh $@
+
+timescale: $(timescale_stamp)
+	@:
+
 test: setup
+	@bash infra/setup/postgres.sh
 	@$(PY) -m pytest $(ARGS)
+
+torture: setup
+	@bash infra/setup/postgres.sh
+	@$(PY) -m tests.torture $(ARGS)
 
 check: $(python_stamp)
 	$(PY) -m ruff check .

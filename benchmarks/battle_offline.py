@@ -27,10 +27,11 @@ from numpy.typing import NDArray
 from agents.policies.choice import Choice, Uniforms, choose, one_hot
 from agents.policies.mix import EpsilonMix
 from games.battle.legal import legal_actions
-from games.battle.matches import play_matches, tally
+from games.battle.matches import play_matches
 from games.battle.scripted import ScriptedPolicy, ScriptedRule
-from games.battle.seeds import match_seed, match_seeds
 from games.battle.world import MAX_CYCLES, BattleWorld
+from games.match import tally
+from games.seeds import match_seed, match_seeds
 from learners.networks import ValueGraph
 from learners.replay.rows import WindowRows
 from learners.settings import ModelSettings

@@ -19,9 +19,10 @@ from aiokafka import AIOKafkaProducer
 
 from agents.policies.artefact import PolicyError
 from agents.policies.onnx_policy import OnnxPolicy
-from games.battle.trials import Trials, decision_latency_p95_ms
 from games.champions import Follower, ModelRecord, ModelsFollower, load_version
 from games.clock import Clock
+from games.connectors import connector
+from games.trials import Trials, decision_latency_p95_ms
 from schemas.game import Game
 from schemas.kafka import KafkaSettings
 from schemas.model_events import (
@@ -152,7 +153,9 @@ class Evaluator:
         error, latency_ms = None, 0.0
         try:
             policy = await asyncio.to_thread(self._load, candidate)
-            latency_ms = await asyncio.to_thread(decision_latency_p95_ms, policy)
+            latency_ms = await asyncio.to_thread(
+                decision_latency_p95_ms, policy, connector(self._game)
+            )
             rival = None if champion is None else await asyncio.to_thread(self._rival, champion)
             for part in trials.parts(policy, rival):
                 await asyncio.to_thread(part)

@@ -8,6 +8,7 @@ SPEAKING = frozenset(
         "BootstrapError",
         "BrokerError",
         "BusyError",
+        "DatabaseError",
         "EngineError",
         "LearnerFencedError",
         "PolicyError",

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 log = logs.get(__name__)
 
-NICE = {"archiver": 5, "evaluator": 5, "learner": 10}
+NICE = {"archiver": 5, "sink": 5, "evaluator": 5, "learner": 10}
 """Learning takes what is left of the machine, so that deciding and rewarding stay prompt; a window
 or a verdict may come a little later."""
 
@@ -165,6 +165,29 @@ def _archiver(settings: Settings) -> None:
     _until_stopped(work)
 
 
+def _sink(settings: Settings) -> None:
+    from streams.timescale.service import Sink, SinkSettings
+
+    sink = Sink(SinkSettings(database=settings.timescale), settings.kafka, settings.topics)
+
+    async def report(metrics: "MetricWriter") -> None:
+        while True:
+            await asyncio.sleep(REPORT_S)
+            metrics.offer(
+                {name: float(n) for name, n in msgspec.structs.asdict(sink.stats).items()}
+            )
+
+    async def work(stop: asyncio.Event) -> None:
+        async with _metrics(settings, "sink") as metrics:
+            reporting = asyncio.create_task(report(metrics))
+            try:
+                await sink.run(stop)
+            finally:
+                reporting.cancel()
+
+    _until_stopped(work)
+
+
 def _supervised(engine: "EngineSettings") -> "EngineSettings":
     """Under a supervisor there is one worker of a kind: its successor takes its place at once."""
     if PARENT_VARIABLE not in os.environ:
@@ -256,8 +279,8 @@ def _evaluator(settings: Settings) -> None:
 
 
 def _game(settings: Settings) -> None:
-    from games.battle.live import GameConfig, run_game
     from games.clock import SystemClock
+    from games.live import GameConfig, run_game
     from infra.privacy import protect_of
 
     config = GameConfig(
@@ -286,10 +309,16 @@ PROCESSES: dict[str, Callable[[Settings], None]] = {
     "rewards": _rewards,
     "ticker": _ticker,
     "archiver": _archiver,
+    "sink": _sink,
     "learner": _learner,
     "evaluator": _evaluator,
     "release": _release,
 }
+
+
+def wanted(settings: Settings) -> list[str]:
+    """The processes of a whole system: all, the sink only where there is a database for it."""
+    return [name for name in PROCESSES if name != "sink" or settings.sink == "timescale"]
 
 
 def main() -> None:

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 import msgspec
 from msgspec import Meta
 
+from schemas.database import DatabaseSettings
 from schemas.errors import SchemaError, from_msgspec, refuse, shown
 from schemas.game import Game, load_game
 from schemas.kafka import KafkaSettings
@@ -29,15 +30,16 @@ SETUP_VARIABLES = frozenset(
     "GRINDSTONE_" + name
     for name in (
         "BROKER",
+        "DATABASE",
+        "DEBIAN_MIRROR",
         "KAFKA_PORT",
         "PYTHON",
         "TEST_BOOTSTRAP",
-        "TIMESCALE_PASSWORD",
-        "TIMESCALE_PORT",
+        "TEST_DATABASE",
         "TORCH_INDEX",
     )
 )
-"""Read by set-up, Compose, tests and the local broker, not by a process."""
+"""Read by set-up, Compose, tests, the local broker and database, not by a process."""
 
 _SECRET = ("password", "master_key")
 
@@ -83,6 +85,10 @@ class Settings(_Part, frozen=True, kw_only=True):
     """Everything a process needs to know."""
 
     kafka: KafkaSettings = KafkaSettings()
+    timescale: DatabaseSettings = DatabaseSettings()
+    """The database of the sink."""
+    sink: Literal["parquet", "timescale"] = "parquet"
+    """Where experience is stored: Parquet windows, or those and a database besides."""
     topics_prefix: TopicPrefix = ""
     partitions: Annotated[int, Meta(ge=1, le=1024)] = 4
     data_dir: str = ".grindstone/data"
@@ -200,11 +206,10 @@ def to_environ(settings: Settings) -> dict[str, str]:
 def show(settings: Settings) -> dict[str, Any]:
     """The settings as plain values with every password and key hidden."""
     document: dict[str, Any] = msgspec.to_builtins(settings)
-    for name, value in document["kafka"].items():
-        if "password" in name and value:
-            document["kafka"][name] = "***"
-    if document["privacy"]["master_key"]:
-        document["privacy"]["master_key"] = "***"
+    for part in ("kafka", "timescale", "privacy"):
+        for name, value in document[part].items():
+            if value and any(secret in name for secret in _SECRET):
+                document[part][name] = "***"
     return document
 
 

@@ -1,5 +1,6 @@
 """What a running system says about itself, as plain values and as tables for people."""
 
+import asyncio
 import os
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,7 @@ async def gather(settings: Settings) -> Plain:
         n_dead = 0
         async for _ in look.read_all(settings.topics.dead_letters):
             n_dead += 1
+        sink = await _sink(settings, look)
     champion = facts.champion
     return {
         "broker": settings.kafka.bootstrap_servers,
@@ -70,10 +72,39 @@ async def gather(settings: Settings) -> Plain:
         "open": facts.open_decisions,
         "dead_letters": n_dead,
         "lag": lags,
+        "sink": sink,
         "versions": len(facts.versions),
         "champion": None if champion is None else champion.version,
         "champion_win_rate": None if champion is None else champion.win_rate,
         "champion_lower95": None if champion is None else champion.lower95,
+    }
+
+
+async def _sink(settings: Settings, look: Look) -> Plain | None:
+    """How far the database is and what it can do; None when none is used."""
+    if settings.sink != "timescale":
+        return None
+    import psycopg
+
+    from streams.timescale import DatabaseError
+    from streams.timescale import look as look_into
+
+    database: Plain = {"database": settings.timescale.where}
+    topic = settings.topics.experiences
+    try:
+        stored = await asyncio.to_thread(look_into, settings.timescale, topic)
+    except (psycopg.Error, DatabaseError) as error:
+        return {**database, "error": " ".join(str(error).split())}
+    ends = await look.ends(topic)
+    behind = [end - stored.offsets.get(partition, 0) for partition, end in ends.items()]
+    return {
+        **database,
+        "rows": stored.n_rows,
+        # one offset may be the mark that ends the last transaction, which is no record
+        "lag": sum(n for n in behind if n > 1),
+        "capabilities": {
+            c.name: {"state": c.state, "reason": c.reason} for c in stored.capabilities
+        },
     }
 
 
@@ -85,6 +116,7 @@ def render(found: Plain) -> RenderableType:
         facts.add_row(name.replace("_", " "), f"{value:,}" if isinstance(value, int) else value)
     for name, lag in found["lag"].items():
         facts.add_row(f"lag of {name}", f"{lag:,} records")
+    _add_sink(facts, found["sink"])
     champion = found["champion"] or "none yet: the scripted pack plays"
     if found["champion"]:
         rate, low = found["champion_win_rate"], found["champion_lower95"]
@@ -96,6 +128,18 @@ def render(found: Plain) -> RenderableType:
         table.add_row(row["name"], row["state"], pid, str(row["n_starts"]), row["log"])
     empty = Text("no process was started by `grindstone up` here", style="dim")
     return Group(facts, Text(""), table if found["processes"] else empty)
+
+
+def _add_sink(facts: Table, sink: Plain | None) -> None:
+    if sink is None:
+        return
+    if "error" in sink:
+        facts.add_row("database", f"{sink['database']} is away: {sink['error']}")
+        return
+    can = ", ".join(f"{name} {found['state']}" for name, found in sink["capabilities"].items())
+    rows = f"{sink['rows']:,} rows, lag {sink['lag']:,} records"
+    facts.add_row("database", f"{sink['database']}, {rows}")
+    facts.add_row("", can.replace("_", " "))
 
 
 def read_processes(run_dir: Path) -> list[Plain]:

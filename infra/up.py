@@ -25,12 +25,13 @@ PID_FILE = "up.json"
 OK, FAILED, INTERRUPTED = 0, 1, 130
 
 
-async def run_up(settings: Settings, own_broker: bool) -> int:
+async def run_up(settings: Settings, own_broker: bool, own_database: bool = False) -> int:
     """Runs every process until a signal comes or one cannot be kept alive.
 
-    The broker's data and all that was learned stay for the next time.
+    The data of broker and database and all that was learned stay for the next time.
     """
-    system = System(settings, Path(settings.data_dir), wipe=False, own_broker=own_broker)
+    folder = Path(settings.data_dir)
+    system = System(settings, folder, False, own_broker=own_broker, own_database=own_database)
     mark = settings.run_dir / PID_FILE
     try:
         async with interruptible():
@@ -40,6 +41,8 @@ async def run_up(settings: Settings, own_broker: bool) -> int:
             mark.write_bytes(msgspec.json.encode(name))
             where = system.settings.kafka.bootstrap_servers
             print(f"grindstone: {len(system.supervisor.children)} processes run on {where}")
+            if system.database is not None:
+                print(f"grindstone: database {system.settings.timescale.where}", flush=True)
             await system.supervisor.failed()
     except Interrupted:
         return INTERRUPTED
@@ -52,13 +55,14 @@ async def run_up(settings: Settings, own_broker: bool) -> int:
     return OK
 
 
-def detach_up(settings: Settings, own_broker: bool) -> int:
+def detach_up(settings: Settings, own_broker: bool, own_database: bool = False) -> int:
     """Starts `up` in the background and returns when its processes run."""
     settings.run_dir.mkdir(parents=True, exist_ok=True)
     mark, out = settings.run_dir / PID_FILE, settings.run_dir / "up.log"
     with out.open("ab") as stream:
         process = subprocess.Popen(
-            [sys.executable, "-m", "infra.cli", "up", "--broker" if own_broker else "--no-broker"],
+            [sys.executable, "-m", "infra.cli", "up", "--broker" if own_broker else "--no-broker"]
+            + (["--timescale"] if own_database else []),
             stdin=subprocess.DEVNULL,
             stdout=stream,
             stderr=stream,
@@ -77,14 +81,19 @@ def detach_up(settings: Settings, own_broker: bool) -> int:
 
 
 def take_down(settings: Settings) -> int:
-    """Stops what `up` started, with its broker."""
+    """Stops what `up` started, with its broker and its database."""
     mark = settings.run_dir / PID_FILE
     try:
         name = msgspec.json.decode(mark.read_bytes(), type=ProcessName)
     except (FileNotFoundError, msgspec.DecodeError):
         name = None
     stopped = name is None or name.send(signal.SIGTERM, DOWN_S)
-    LocalBroker(Path(settings.data_dir)).stop()
+    folder = Path(settings.data_dir)
+    LocalBroker(folder).stop()
+    if (folder / "database.json").exists():
+        from infra.timescale.database import LocalDatabase
+
+        LocalDatabase(folder).stop()
     if name is None:
         print("grindstone: nothing was up")
     elif not stopped:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -35,10 +36,7 @@ class Observation(_Described, frozen=True, kw_only=True):
     @property
     def size(self) -> int:
         """Number of floats."""
-        size = 1
-        for n in self.shape:
-            size *= n
-        return size
+        return math.prod(self.shape)
 
 
 class Actions(_Described, frozen=True, kw_only=True):
@@ -150,6 +148,8 @@ class Gate(_Described, frozen=True, kw_only=True):
     """Win rate the candidate must gain on the champion over the same seeds, in each stage."""
     confidence: Annotated[float, Meta(ge=0.5, lt=1)] = 0.5
     """One-sided confidence in that gain; 0.5 asks for the mean alone."""
+    final_lower95: Share = 0.7
+    """The same bound of the champion on seeds that no gate used, for a demo to pass."""
 
 
 class Time(_Described, frozen=True, kw_only=True):
@@ -272,7 +272,9 @@ def check_against_game(event: ActorEvent, games: dict[str, Game]) -> Game:
     if isinstance(event, Decision):
         _check_decision(event, game)
     elif isinstance(event, Outcome):
-        _check_vector("$.next_observation", event.next_observation, 4 * game.observation.size)
+        if event.next_observation is not None:
+            size = 4 * game.observation.size
+            _check_vector("$.next_observation", event.next_observation, size)
         _check_vector("$.next_legal", event.next_legal, game.actions.n)
     return game
 

@@ -206,7 +206,10 @@ class Actor(msgspec.Struct, array_like=True):
     @property
     def is_long(self) -> bool:
         """Whether it is time to look for what can be dropped."""
-        return self._length() > self.trim_at
+        limit = self.trim_at
+        if len(self.standings) > limit or len(self.hits) > limit:
+            return True
+        return bool(self.decided) and self._length() > limit
 
     def _length(self) -> int:
         longest = max(map(len, self.decided.values()), default=0) if self.decided else 0

@@ -16,7 +16,8 @@ from agents.rewards.outbox import Outbox
 from agents.rewards.rules import CustomRule, compile_rewards
 from agents.rewards.settle import content_digest, cut_off_ms, experience, seen
 from agents.rewards.signals import with_signal
-from agents.rewards.state import Cache, States, accounts
+from agents.rewards.state import Cache, States
+from agents.rewards.timers import ACTOR_IDLE_MS, FORGET, closes_after_ms, rebuild_timers
 from schemas.codec import BadEvent, decode_record, raw_event
 from schemas.errors import SchemaError, refuse, shown
 from schemas.events import (
@@ -34,14 +35,6 @@ from schemas.game import Domain, Game, check_against_game
 from schemas.records import Experience, Retraction
 from schemas.topics import Topics
 from streams.engine.records import Effects, Record
-
-ACTOR_IDLE_MS = 600_000
-"""An actor without open decisions is forgotten after so much event time."""
-_FORGET = ""
-"""Stands for a decision id in a timer that forgets an idle actor."""
-
-Timer = tuple[int, str, str]
-"""(due by event time, actor id, decision id)"""
 
 
 class RewardsFold:
@@ -72,18 +65,11 @@ class RewardsFold:
             for name, game in games.items()
         }
         self._longest_ms = max(d.horizon_ms for g in games.values() for d in g.domains.values())
-        self._timers: list[Timer] = []
-        self._watched: set[str] = set()  # actors with a timer that forgets them
         self._cache = Cache()
         self._states = States(table, self._cache)
+        self._watermark_ms = self._states.ledger.max_time_ms - self._lateness_ms
         self._out = Outbox(partition, topics)
-        for actor_id, actor in accounts(table):
-            for entry in actor.open:
-                self._wait(actor_id, entry)
-            for entry in actor.settled:
-                self._wait_settled(actor_id, entry)
-            self._watch(actor_id, actor)
-        heapq.heapify(self._timers)
+        self._timers, self._watched = rebuild_timers(table, self._games)
 
     def fold(self, records: Sequence[Record]) -> Effects:
         """Return the experiences, dead letters and changed states of these records."""
@@ -97,7 +83,7 @@ class RewardsFold:
     @property
     def watermark_ms(self) -> int:
         """The event time before which nothing is waited for."""
-        return self._states.ledger.max_time_ms - self._lateness_ms
+        return self._watermark_ms
 
     # -- one event
 
@@ -113,7 +99,7 @@ class RewardsFold:
         else:
             self._advance(time_ms)
         if isinstance(event, Tick):
-            row = self._states.ledger.watermark_row(self._out.origin(), self.watermark_ms)
+            row = self._states.ledger.watermark_row(self._out.origin(), self._watermark_ms)
             self._out.rows.append(row)
             return
         try:
@@ -250,20 +236,22 @@ class RewardsFold:
         if time_ms <= ledger.max_time_ms:
             return
         ledger.max_time_ms = time_ms
-        watermark_ms = self.watermark_ms
-        while self._timers and self._timers[0][0] <= watermark_ms:
-            due, actor_id, decision_id = heapq.heappop(self._timers)
+        watermark_ms = self._watermark_ms = time_ms - self._lateness_ms
+        timers = self._timers
+        while timers and timers[0][0] <= watermark_ms:
+            due, actor_id, decision_id = heapq.heappop(timers)
             actor = self._states.actor(actor_id)
-            if decision_id == _FORGET:
+            if decision_id == FORGET:
                 self._forget(actor_id, actor, due)
                 continue
             entry = actor.find(decision_id)
             if entry is None:
-                self._release(actor_id, actor, decision_id)
-            elif self._due(entry) <= watermark_ms:
+                self._release(actor_id, actor, decision_id, due)
+            elif self._due(entry) <= due:
                 self._settle(actor_id, actor, entry)
-            else:
-                heapq.heappush(self._timers, (self._due(entry), actor_id, decision_id))
+            else:  # even where that is due by now: timers are set anew when a partition is taken
+                # over, and the order of what is settled must not depend on that
+                heapq.heappush(timers, (self._due(entry), actor_id, decision_id))
 
     def _wait(self, actor_id: str, entry: Open) -> None:
         """Set the one timer of an open decision: at its horizon, and on to the time-out from there.
@@ -279,13 +267,12 @@ class RewardsFold:
         heapq.heappush(self._timers, (self._closes(entry), actor_id, entry.decision_id))
 
     def _closes(self, entry: Open) -> int:
-        domain = self._domain(entry)
-        return cut_off_ms(entry, domain) + domain.revise_within_ms
+        return entry.time_ms + closes_after_ms(self._domain(entry))
 
-    def _release(self, actor_id: str, actor: Actor, decision_id: str) -> None:
-        """Forget a settled decision that nothing revises any more."""
+    def _release(self, actor_id: str, actor: Actor, decision_id: str, due: int) -> None:
+        """Forget a settled decision that nothing revises any more, by its own timer's time."""
         entry = actor.find_settled(decision_id)
-        if entry is not None and self._closes(entry) <= self.watermark_ms:
+        if entry is not None and self._closes(entry) <= due:
             actor.settled.remove(entry)
             self._let_go(actor_id, actor, entry)
             self._watch(actor_id, actor)
@@ -294,7 +281,7 @@ class RewardsFold:
         """See that an actor without decisions is forgotten in time: one timer an actor."""
         if not actor.open and not actor.settled and actor_id not in self._watched:
             self._watched.add(actor_id)
-            heapq.heappush(self._timers, (actor.last_time_ms + ACTOR_IDLE_MS, actor_id, _FORGET))
+            heapq.heappush(self._timers, (actor.last_time_ms + ACTOR_IDLE_MS, actor_id, FORGET))
 
     def _forget(self, actor_id: str, actor: Actor, due: int) -> None:
         self._watched.discard(actor_id)
@@ -306,7 +293,7 @@ class RewardsFold:
     def _maybe_settle(self, actor_id: str, actor: Actor, entry: Open) -> None:
         if not entry.complete:
             return
-        if not self._domain(entry).horizon_ms or self._due(entry) <= self.watermark_ms:
+        if not self._domain(entry).horizon_ms or self._due(entry) <= self._watermark_ms:
             self._settle(actor_id, actor, entry)
 
     def _settle(self, actor_id: str, actor: Actor, entry: Open) -> None:
@@ -321,7 +308,7 @@ class RewardsFold:
         else:
             self._let_go(actor_id, actor, entry)
         self._states.ledger.n_settled += 1
-        actor.last_time_ms = max(actor.last_time_ms, self.watermark_ms)
+        actor.last_time_ms = max(actor.last_time_ms, self._watermark_ms)
         if actor.is_long:
             actor.forget(self._longest_ms)
         self._watch(actor_id, actor)
@@ -344,11 +331,11 @@ class RewardsFold:
         domain = self._domain(entry)
         rule = self._rules[entry.game][domain.reward]
         origin = self._out.origin()
-        return experience(actor, entry, event, successor, domain, rule, origin, self.watermark_ms)
+        return experience(actor, entry, event, successor, domain, rule, origin, self._watermark_ms)
 
     def _revise(self, event: ActorEvent, time_ms: int, actor: Actor) -> None:
         """Write anew what an event has changed of settled decisions, behind a retraction."""
-        late = time_ms <= self.watermark_ms
+        late = time_ms <= self._watermark_ms
         for entry in actor.settled:
             within = time_ms <= cut_off_ms(entry, self._domain(entry))
             if _concerns(event, entry) or (late and within):  # a standing before it counts, too

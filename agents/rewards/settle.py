@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -114,36 +115,22 @@ def _came(came: Came | None, next_facts: dict[str, float] | None) -> dict[str, A
     }
 
 
+_SAME = (
+    "decision_id", "game", "world", "episode", "actor_id", "archetype", "domain", "opponent_id",
+    "step", "action", "propensity", "policy_version", "explored", "facts", "player_id", "related",
+    "game_time", "action_type", "details", "confidence", "arm", "language",
+)  # fmt: skip
+"""What an experience takes over from its decision as it is."""
+_same = attrgetter(*_SAME)
+
+
 def _decided(event: Decision) -> dict[str, Any]:
     """Return what an experience takes over from its decision."""
-    observation, legal = seen(event)
-    continuous = event.continuous
-    return {
-        "decision_id": event.decision_id,
-        "game": event.game,
-        "world": event.world,
-        "episode": event.episode,
-        "actor_id": event.actor_id,
-        "archetype": event.archetype,
-        "domain": event.domain,
-        "opponent_id": event.opponent_id,
-        "step": event.step,
-        "decision_time_ms": event.event_time_ms,
-        "observation": observation,
-        "legal": legal,
-        "action": event.action,
-        "propensity": event.propensity,
-        "probabilities": None if event.probabilities is None else vector_bytes(event.probabilities),
-        "policy_version": event.policy_version,
-        "explored": event.explored,
-        "facts": event.facts,
-        "player_id": event.player_id,
-        "related": event.related,
-        "game_time": event.game_time,
-        "action_type": event.action_type,
-        "details": event.details,
-        "continuous": None if continuous is None else vector_bytes(continuous),
-        "confidence": event.confidence,
-        "arm": event.arm,
-        "language": event.language,
-    }
+    fields: dict[str, Any] = dict(zip(_SAME, _same(event), strict=True))
+    fields["decision_time_ms"] = event.event_time_ms
+    fields["observation"], fields["legal"] = seen(event)
+    if event.probabilities is not None:
+        fields["probabilities"] = vector_bytes(event.probabilities)
+    if event.continuous is not None:
+        fields["continuous"] = vector_bytes(event.continuous)
+    return fields

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
 import msgspec
@@ -63,6 +63,8 @@ _decision = msgspec.msgpack.Decoder(Decision).decode
 
 
 T = TypeVar("T")
+Named = tuple[str, str]
+"""Actor id and decision id; its key in the table is made only where the table is asked."""
 
 
 class Cache:
@@ -70,7 +72,7 @@ class Cache:
 
     def __init__(self) -> None:
         self.actors: dict[str, Actor] = {}
-        self.decisions: dict[bytes, Decision] = {}
+        self.decisions: dict[Named, Decision] = {}
 
 
 def _keep(cache: dict[Any, T], key: Any, value: T) -> None:
@@ -86,7 +88,7 @@ class States:
         self._table = table
         self._cache = cache
         self._actors: dict[str, Actor] = {}
-        self._decisions: dict[bytes, Decision | None] = {}
+        self._decisions: dict[Named, Decision | None] = {}
         raw = table.get(LEDGER_KEY)
         self.ledger = Ledger() if raw is None else _ledger(raw)
 
@@ -104,21 +106,21 @@ class States:
 
     def put_decision(self, event: Decision) -> None:
         """Keep an open decision's event."""
-        key = decision_key(event.actor_id, event.decision_id)
-        self._decisions[key] = event
-        _keep(self._cache.decisions, key, event)
+        named = (event.actor_id, event.decision_id)
+        self._decisions[named] = event
+        _keep(self._cache.decisions, named, event)
 
     def decision(self, actor_id: str, decision_id: str) -> Decision:
         """Return an open decision's event; ``KeyError`` when it is not there."""
-        key = decision_key(actor_id, decision_id)
-        event = self._decisions.get(key) or self._cache.decisions.get(key)
-        return event if event is not None else _decision(self._table[key])
+        named = (actor_id, decision_id)
+        event = self._decisions.get(named) or self._cache.decisions.get(named)
+        return event if event is not None else _decision(self._table[decision_key(*named)])
 
     def drop_decision(self, actor_id: str, decision_id: str) -> None:
         """Forget a settled decision's event."""
-        key = decision_key(actor_id, decision_id)
-        self._decisions[key] = None
-        self._cache.decisions.pop(key, None)
+        named = (actor_id, decision_id)
+        self._decisions[named] = None
+        self._cache.decisions.pop(named, None)
 
     def drop_actor(self, actor_id: str) -> None:
         """Forget an actor."""
@@ -134,7 +136,8 @@ class States:
                 changed[key] = _encode(actor)
             elif key in self._table:
                 changed[key] = None
-        for key, event in self._decisions.items():
+        for named, event in self._decisions.items():
+            key = decision_key(*named)
             if event is not None:
                 changed[key] = _encode(event)
             elif key in self._table:
@@ -142,6 +145,32 @@ class States:
         return changed
 
 
-def accounts(table: Mapping[bytes, bytes]) -> list[tuple[str, Actor]]:
-    """Return every actor's account of a recovered table, to rebuild the timers from."""
-    return [(k[1:].decode(), _actor(v)) for k, v in table.items() if k[:1] == _ACTOR]
+class Waiting(msgspec.Struct, array_like=True, gc=False):
+    """What a timer needs of an `Open`: its first fields."""
+
+    decision_id: str
+    game: str
+    domain: str
+    episode: msgspec.Raw
+    time_ms: int
+
+
+class Brief(msgspec.Struct, array_like=True, gc=False):
+    """What the timers need of an `Actor`, its first fields: decoded in a third of the time."""
+
+    last_time_ms: int
+    episodes: msgspec.Raw
+    recent: msgspec.Raw
+    standings: msgspec.Raw
+    open: list[Waiting]
+    settled: list[Waiting]
+
+
+_brief = msgspec.msgpack.Decoder(Brief).decode
+
+
+def accounts(table: Mapping[bytes, bytes]) -> Iterator[tuple[str, Brief]]:
+    """Yield every actor's account of a recovered table, to rebuild the timers from."""
+    for key, value in table.items():
+        if key[:1] == _ACTOR:
+            yield key[1:].decode(), _brief(value)

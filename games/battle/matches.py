@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Final, Literal, NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,34 +11,11 @@ from numpy.typing import NDArray
 from agents.policies.choice import Policy, RowRandom
 from agents.policies.mix import RandomPolicy
 from games.battle.legal import legal_actions
-from games.battle.seeds import stream_keys
-from games.battle.world import BLUE, PACK_SIZE, RED, BattleWorld, Result
+from games.battle.world import BLUE, PACK_SIZE, RED, BattleWorld
+from games.match import MatchResult
+from games.seeds import stream_keys
 
 _STREAMS: Final = 2 * PACK_SIZE
-_LETTER: Final[dict[Result, str]] = {"won": "W", "draw": "D", "lost": "L"}
-
-
-class MatchResult(NamedTuple):
-    """A match as the home side saw it."""
-
-    seed: int
-    side: Literal["red", "blue"]
-    """The side that home played."""
-    result: Result
-    steps: int
-    survivors: int
-    """How many of home's six stood at the end."""
-
-
-class Tally(NamedTuple):
-    """Matches counted from home's side."""
-
-    n: int
-    wins: int
-    draws: int
-    losses: int
-    outcomes: str
-    """W, D or L for each match in order."""
 
 
 class _Match(NamedTuple):
@@ -81,18 +58,6 @@ def play_matches(
                 survivors=world.alive(match.home),
             )
     return [result for result in results if result is not None]
-
-
-def tally(results: Sequence[MatchResult]) -> Tally:
-    """Counts results."""
-    outcomes = "".join(_LETTER[r.result] for r in results)
-    return Tally(
-        n=len(outcomes),
-        wins=outcomes.count("W"),
-        draws=outcomes.count("D"),
-        losses=outcomes.count("L"),
-        outcomes=outcomes,
-    )
 
 
 class _Arena:
@@ -154,4 +119,4 @@ class _Arena:
         self._current[k] = match
         self._worlds[k].reset(match.seed)
         streams = np.arange(k * _STREAMS, (k + 1) * _STREAMS)
-        self._random.restart(streams, stream_keys(match.seed))
+        self._random.restart(streams, stream_keys(match.seed, _STREAMS))

@@ -1,6 +1,6 @@
 """The live matches of one process: worlds, opponents and the events that tell of them.
 
-No Kafka, no clock and no waiting here: `LiveMatches.step` is handed the time and returns what
+No Kafka, no clock and no waiting here: `BattleMatches.step` is handed the time and returns what
 was said.
 """
 
@@ -18,35 +18,14 @@ from agents.policies.mix import EpsilonMix, RandomPolicy
 from games.battle.facts import health, outcome_facts, succeeded
 from games.battle.legal import legal_actions
 from games.battle.scripted import ScriptedPolicy, ScriptedRule
-from games.battle.seeds import match_seed, share, stream_keys
 from games.battle.settings import ARCHETYPE, DOMAIN, BattleSettings
-from games.battle.world import BLUE, PACK_SIZE, RED, Acted, BattleWorld, Result
+from games.battle.world import BLUE, PACK_SIZE, RED, Acted, BattleWorld
+from games.match import MatchEnd, Step
+from games.seeds import match_seed, share, stream_keys
 from schemas.events import ActorEvent, Decision, EpisodeEnd, Outcome
 
 _STREAMS: Final = 2 * PACK_SIZE
 GAME: Final = "battle"
-
-
-class MatchEnd(msgspec.Struct, frozen=True):
-    """A match that came to its end."""
-
-    opponent_id: str
-    policy_version: str
-    """Of our last decision in it; it may have changed on the way."""
-    result: Result
-    steps: int
-
-
-class Step(msgspec.Struct, frozen=True):
-    """What one step of every world brought."""
-
-    events: list[ActorEvent]
-    """In order for each actor: its decision, its outcome, its episode's end."""
-    n_decisions: int
-    policy_version: str
-    worlds: list[int]
-    """The worlds in which the policy decided: all of them."""
-    ended: list[MatchEnd]
 
 
 class _World:
@@ -74,7 +53,7 @@ class _Ours(msgspec.Struct, frozen=True):
     choice: Choice
 
 
-class LiveMatches:
+class BattleMatches:
     """Many matches at a time, all decided by one policy that can be changed between two steps.
 
     With the same seed, incarnation and policies the same events come: only their times are
@@ -134,7 +113,7 @@ class LiveMatches:
         world.opponent_id = world.opponent.version
         world.match.reset(seed)
         streams = np.arange(k * _STREAMS, (k + 1) * _STREAMS)
-        self._streams.restart(streams, stream_keys(seed))
+        self._streams.restart(streams, stream_keys(seed, _STREAMS))
 
     def _opponent(self, draw: float) -> Policy:
         """The opponent for a number in [0, 1)."""

@@ -1,9 +1,11 @@
 """Play of the game's own AI against itself."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 
+from games.connectors import connector
+from games.match import LiveMatches
 from infra.bootstrap.source import Asked, Source
-from schemas.errors import refuse, shown
+from schemas.errors import SchemaError, refuse, shown
 from schemas.events import ActorEvent
 from schemas.game import Game
 
@@ -14,25 +16,19 @@ def scripted(game: Game, asked: Asked) -> Source:
     Raises:
         SchemaError: no scripted play of it is known, or its description does not fit it.
     """
-    make = PLAYS.get(game.name)
-    if make is None:
-        known = ", ".join(sorted(PLAYS))
-        refuse("SOURCE", f"scripted for {known} only", shown(game.name), "synthetic fits any game")
-    return make(game, asked)
+    try:
+        played = connector(game)
+    except SchemaError:
+        rule = "scripted for a game that is played here only"
+        refuse("SOURCE", rule, shown(game.name), "synthetic fits any game")
+    return _Scripted(played.live(game, asked.seed, asked.incarnation))
 
 
-class _Battle:
-    """Matches of the scripted pack; `scripted_epsilon` of its decisions are random."""
+class _Scripted:
+    """Matches of the game's own AI; `scripted_epsilon` of its decisions are random."""
 
-    def __init__(self, game: Game, asked: Asked) -> None:
-        from games.battle.play import LiveMatches
-        from games.battle.settings import battle_settings
-
-        self._matches = LiveMatches(battle_settings(game), asked.seed, asked.incarnation)
+    def __init__(self, matches: LiveMatches) -> None:
+        self._matches = matches
 
     def step(self, now_ms: int) -> Sequence[ActorEvent]:
         return self._matches.step(now_ms).events
-
-
-PLAYS: Mapping[str, Callable[[Game, Asked], Source]] = {"battle": _Battle}
-"""By name of the game; each imports its game when it is asked for."""

@@ -13,6 +13,7 @@ import typer
 from infra import logs, settings
 from infra.errors import is_no_broker, speaks_for_itself
 from infra.settings import Settings
+from schemas.database import DatabaseSettings
 from schemas.errors import SchemaError
 from schemas.kafka import KafkaSettings
 
@@ -53,9 +54,9 @@ def read_settings(config: Path | None = None, **overrides: Any) -> Settings:
 def find_settings(config: Path | None = None, **overrides: Any) -> Settings:
     """The settings of a command that looks at a running system.
 
-    Where no broker is named, it is the one that `grindstone up` keeps beside the data.
+    Where no broker or database is named, it is the one that `grindstone up` keeps beside the data.
     """
-    found = read_settings(config, **overrides)
+    found = _find_database(read_settings(config, **overrides))
     if found.kafka.bootstrap_servers != KafkaSettings().bootstrap_servers:
         return found
     data = Path(found.data_dir)
@@ -68,6 +69,16 @@ def find_settings(config: Path | None = None, **overrides: Any) -> Settings:
                 kafka = msgspec.structs.replace(found.kafka, bootstrap_servers=address)
                 return msgspec.structs.replace(found, kafka=kafka)
     return found
+
+
+def _find_database(found: Settings) -> Settings:
+    folder = Path(found.data_dir)
+    if found.timescale != DatabaseSettings() or not (folder / "database.json").exists():
+        return found
+    from infra.timescale.database import LocalDatabase
+
+    where = LocalDatabase(folder).settings or found.timescale
+    return msgspec.structs.replace(found, timescale=where, sink="timescale")
 
 
 def fail(message: str, code: Exit) -> NoReturn:

@@ -24,6 +24,7 @@ class Process(StrEnum):
 
     REWARDS = "rewards"
     ARCHIVER = "archiver"
+    SINK = "sink"
     LEARNER = "learner"
     EVALUATOR = "evaluator"
     RELEASE = "release"
@@ -31,6 +32,17 @@ class Process(StrEnum):
     TICKER = "ticker"
 
 
+class Store(StrEnum):
+    """Where experience is stored."""
+
+    PARQUET = "parquet"
+    TIMESCALE = "timescale"
+
+
+SinkOption = Annotated[
+    Store | None,
+    typer.Option("--sink", help="parquet windows, or timescale: those and a database besides."),
+]
 SeedOption = Annotated[int | None, typer.Option("--seed", min=0, help="Fixes every random draw.")]
 GameOption = Annotated[
     str | None, typer.Option("--game", help="A game's name, or its description's path.")
@@ -47,6 +59,7 @@ def demo(
         bool, typer.Option("--chaos", help="Kill a process every 20 s, and the broker once.")
     ] = False,
     game: GameOption = None,
+    sink: SinkOption = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="Where the picture and the CSV file go.")
     ] = None,
@@ -61,7 +74,7 @@ def demo(
     """
     from infra.demo.runner import DemoPlan, run_demo
 
-    settings = read_settings(config, seed=seed, game=game)
+    settings = read_settings(config, seed=seed, game=game, sink=sink and sink.value)
     settings.load_game()
     plan = DemoPlan(seconds=seconds, chaos=chaos, out=out, as_json=as_json)
     raise typer.Exit(asyncio.run(run_demo(settings, plan)))
@@ -75,6 +88,11 @@ def up(
     broker: Annotated[
         bool, typer.Option(help="Start a local broker, or use the one of the settings.")
     ] = True,
+    timescale: Annotated[
+        bool,
+        typer.Option("--timescale", help="Start a local database, and store every row in it too."),
+    ] = False,
+    sink: SinkOption = None,
     game: GameOption = None,
     seed: SeedOption = None,
     config: ConfigOption = None,
@@ -82,17 +100,17 @@ def up(
     """Start every process and keep them alive until Ctrl-C, or `grindstone down`."""
     from infra.up import detach_up, run_up
 
-    settings = read_settings(config, seed=seed, game=game)
+    settings = read_settings(config, seed=seed, game=game, sink=sink and sink.value)
     settings.load_game()
     if detach:
-        raise typer.Exit(detach_up(settings, broker))
+        raise typer.Exit(detach_up(settings, broker, timescale))
     configure_logs("up", settings.log_level)
-    raise typer.Exit(asyncio.run(run_up(settings, broker)))
+    raise typer.Exit(asyncio.run(run_up(settings, broker, timescale)))
 
 
 @guarded
 def down(config: ConfigOption = None) -> None:
-    """Stop what `up` started, the local broker too; its data stay."""
+    """Stop what `up` started, the local broker and database too; their data stay."""
     from infra.up import take_down
 
     raise typer.Exit(take_down(read_settings(config)))

@@ -95,7 +95,7 @@ class Finish:
         versions = self._facts.versions
         models = self._system.settings.models_dir.resolve()
         request = Request(
-            game=self._system.settings.game,
+            game=str(self._system.settings.game_path),
             seed=self._system.settings.seed,
             learned=str(models / self.champion.folder) if self.champion else None,
             first=str(models / next(iter(versions.values())).folder) if versions else None,

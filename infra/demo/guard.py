@@ -1,8 +1,8 @@
-"""Ends the broker of a run when whoever started the run is gone, however it went.
+"""Ends the broker and database of a run when whoever started it is gone, however it went.
 
     python -m infra.demo.guard RUN_DIR        (stdin: a pipe that its parent holds open)
 
-The broker's process cannot ask the kernel to die with its parent, as our own processes do.
+Their processes cannot ask the kernel to die with their parent, as our own do.
 """
 
 import subprocess
@@ -14,7 +14,7 @@ from infra.kafka.broker import LocalBroker
 
 
 class Guard:
-    """Holds the pipe; leaving the context, or dying, ends the broker of `run_dir`."""
+    """Holds the pipe; leaving the context, or dying, ends the servers of `run_dir`."""
 
     def __init__(self, run_dir: Path) -> None:
         self._run_dir = run_dir
@@ -35,9 +35,14 @@ class Guard:
 
 
 def main() -> None:
-    """Waits for the end of stdin, then ends the broker."""
+    """Waits for the end of stdin, then ends broker and database."""
     sys.stdin.buffer.read()
-    LocalBroker(Path(sys.argv[1])).kill()
+    folder = Path(sys.argv[1])
+    LocalBroker(folder).kill()
+    if (folder / "database.json").exists():
+        from infra.timescale.database import LocalDatabase
+
+        LocalDatabase(folder).kill()
 
 
 if __name__ == "__main__":

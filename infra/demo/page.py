@@ -54,7 +54,7 @@ def page(facts: Facts, seconds_planned: float) -> RenderableType:
         Panel(_now(facts), title="now", title_align="left", border_style="dim"),
         Panel(
             _versions(facts),
-            title="versions against the scripted pack",
+            title="versions against the scripted policy",
             title_align="left",
             border_style="dim",
         ),
@@ -106,7 +106,7 @@ def _now(facts: Facts) -> Table:
 
 def _versions(facts: Facts) -> RenderableType:
     if not facts.versions:
-        return Text("the scripted pack plays; no version has been learned yet", style="dim")
+        return Text("the scripted policy plays; no version has been learned yet", style="dim")
     table = Table.grid(expand=True, padding=(0, 1, 0, 0))
     for justify in ("left", "left", "right", "left", "left"):
         table.add_column(justify=justify, no_wrap=True)

@@ -79,7 +79,7 @@ def _frame(axes: Any, story: Story) -> None:
     axes.set_ylim(-0.025, 1.04)  # room for a line or a point at either end
     axes.set_yticks([0, 0.2, 0.4, 0.6, 0.8, 1.0], ["0", "20 %", "40 %", "60 %", "80 %", "100 %"])
     axes.set_xlabel("seconds since the first command", color=QUIET)
-    axes.set_ylabel("matches won against the scripted pack", color=QUIET)
+    axes.set_ylabel("matches won against the scripted policy", color=QUIET)
     axes.tick_params(colors=QUIET, length=0)
     axes.grid(axis="y", color=GRID, linewidth=0.9)
     axes.set_axisbelow(True)
@@ -91,8 +91,8 @@ def _frame(axes: Any, story: Story) -> None:
 
 def _baselines(axes: Any, story: Story) -> None:
     for rate, label, colour in (
-        (story.scripted, "scripted pack against itself", SCRIPTED),
-        (story.random, "random pack", RANDOM),
+        (story.scripted, "scripted policy against itself", SCRIPTED),
+        (story.random, "random policy", RANDOM),
     ):
         if rate is not None:
             axes.axhline(rate, color=colour, linestyle=(0, (5, 4)), linewidth=1.4, label=label)

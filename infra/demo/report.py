@@ -7,7 +7,7 @@ import msgspec
 
 from infra.demo.facts import Facts
 from infra.demo.picture import Point, Story, write_csv, write_picture
-from infra.demo.verdict import MIN_LOWER95, Score
+from infra.demo.verdict import Score
 from schemas.evidence import wilson
 
 
@@ -46,15 +46,17 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     csv: str | None
 
 
-def why_not(scores: dict[str, Score], lost: int | None, doubled: int | None) -> list[str]:
-    """What keeps a run from passing; nothing when it passes."""
+def why_not(
+    scores: dict[str, Score], lost: int | None, doubled: int | None, wanted: float
+) -> list[str]:
+    """What keeps a run from passing, `wanted` the lower bound; nothing when it passes."""
     reasons = []
     learned = scores.get("learned")
     if learned is None:
         reasons.append("no version became champion")
-    elif learned.interval[0] < MIN_LOWER95:
+    elif learned.interval[0] < wanted:
         low = learned.interval[0]
-        reasons.append(f"the lower 95 % bound must be at least {MIN_LOWER95:.2f}; got {low:.3f}")
+        reasons.append(f"the lower 95 % bound must be at least {wanted:.2f}; got {low:.3f}")
     if lost is None or doubled is None:
         reasons.append("the verification did not finish")
     elif lost or doubled:
@@ -122,11 +124,11 @@ def summary(report: Report) -> str:
         return "-" if value is None else f"{value:,.{digits}f} {unit}"
 
     rows: list[tuple[str, Any]] = [
-        ("learned pack", f"{rate(report.learned_win_rate)} ({report.champion or 'no champion'})"),
+        ("learned policy", f"{rate(report.learned_win_rate)} ({report.champion or 'no champion'})"),
         ("  lower 95 % bound", rate(report.learned_lower95)),
         ("first policy learned", rate(report.first_policy_win_rate)),
-        ("scripted pack", rate(report.scripted_win_rate)),
-        ("random pack", rate(report.random_win_rate)),
+        ("scripted policy", rate(report.scripted_win_rate)),
+        ("random policy", rate(report.random_win_rate)),
         ("decisions", f"{report.decisions:,}"),
         ("experiences", f"{report.experiences:,} in {report.windows:,} windows"),
         ("lost, doubled", f"{report.lost}, {report.doubled}"),

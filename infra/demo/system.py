@@ -9,17 +9,20 @@ import time
 from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 import msgspec
 
 from infra import logs
 from infra.demo.guard import Guard
 from infra.kafka.broker import LocalBroker
-from infra.processes import PROCESSES, ensure_topics
+from infra.processes import ensure_topics, wanted
 from infra.settings import Settings, to_environ
 from infra.status import write_processes
 from infra.supervisor import Child, ProcessSpec, RestartPolicy, Supervisor
+
+if TYPE_CHECKING:
+    from infra.timescale.database import LocalDatabase
 
 log = logs.get(__name__)
 
@@ -35,15 +38,22 @@ class System:
     """Starts and stops a whole Grindstone below `folder`; `settings` are those of the processes."""
 
     def __init__(
-        self, settings: Settings, folder: Path, wipe: bool, own_broker: bool = True
+        self,
+        settings: Settings,
+        folder: Path,
+        wipe: bool,
+        own_broker: bool = True,
+        own_database: bool = False,
     ) -> None:
         self.folder = folder.resolve()
         self._wipe = wipe
         self._own_broker = own_broker
+        self._own_database = own_database
         self._held = ExitStack()
         self._lock: IO[str] | None = None
         self.settings = settings
         self.broker: LocalBroker | None = None
+        self.database: LocalDatabase | None = None
         policy = msgspec.structs.asdict(settings.restarts)
         self.supervisor: Supervisor  # made by `open`, once the folder is ours
         self._policy = RestartPolicy(**policy)
@@ -52,34 +62,48 @@ class System:
         """Processes beside the supervised ones that count as the run's own."""
 
     async def open(self) -> None:
-        """Takes the folder, starts the broker and makes the topics.
+        """Takes the folder, starts broker and database and makes the topics.
 
         Raises:
             BusyError: another run uses the folder.
-            BrokerError: the broker does not start.
+            BrokerError: the broker or the database does not start.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         self._take_folder()
         if self._wipe:
             shutil.rmtree(self.settings.data_dir, ignore_errors=True)
         self.supervisor = Supervisor(self.settings.run_dir, self._policy, self._changed)
+        if self._own_broker or self._own_database:
+            self._held.enter_context(Guard(self.folder))
         if self._own_broker:
             await self._open_broker()
+        if self._own_database:
+            await self._open_database()
         await ensure_topics(self.settings)
 
     async def _open_broker(self) -> None:
         self.broker = broker = LocalBroker(self.folder)
         if self._wipe:
             await asyncio.to_thread(broker.wipe)
-        self._held.enter_context(Guard(self.folder))
         address = await asyncio.to_thread(broker.start)
         kafka = msgspec.structs.replace(self.settings.kafka, bootstrap_servers=address)
         self.settings = msgspec.structs.replace(self.settings, kafka=kafka)
 
-    async def start(self, names: Iterable[str] = tuple(PROCESSES)) -> None:
-        """Starts processes in the order given."""
+    async def _open_database(self) -> None:
+        from infra.timescale.database import LocalDatabase
+
+        self.database = database = LocalDatabase(self.folder)
+        if self._wipe:
+            await asyncio.to_thread(database.wipe)
+        found = await asyncio.to_thread(database.start)
+        found = msgspec.structs.replace(found, keep_days=self.settings.timescale.keep_days)
+        self.settings = msgspec.structs.replace(self.settings, timescale=found, sink="timescale")
+        log.info("database", runner=database.runner, where=found.where)
+
+    async def start(self, names: Iterable[str] | None = None) -> None:
+        """Starts processes in the order given; by default all that the settings want."""
         environ = to_environ(self.settings)
-        for name in names:
+        for name in wanted(self.settings) if names is None else names:
             argv = (sys.executable, "-m", "infra.processes", name)
             await self.supervisor.add(ProcessSpec(name=name, argv=argv, env=environ))
 
@@ -96,6 +120,8 @@ class System:
             if self.broker is not None:
                 # What is wiped next time needs no clean end; what is kept starts faster after one.
                 await asyncio.to_thread(self.broker.kill if self._wipe else self.broker.stop)
+            if self.database is not None:
+                await asyncio.to_thread(self.database.kill if self._wipe else self.database.stop)
             self._held.close()
             if self._lock is not None:
                 self._lock.close()

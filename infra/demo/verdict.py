@@ -13,8 +13,8 @@ from typing import Literal
 import msgspec
 
 from schemas.evidence import wilson
+from schemas.game import load_game
 
-MIN_LOWER95 = 0.70
 N_SEEDS = 100
 """Each seed is played from both sides: 200 matches."""
 
@@ -25,6 +25,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     """What to judge; a policy without a folder is not played."""
 
     game: str
+    """Path of its description."""
     seed: int
     learned: str | None
     """Folder of the champion."""
@@ -34,7 +35,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Score(msgspec.Struct, frozen=True, kw_only=True):
-    """Matches of one policy against the scripted pack."""
+    """Matches of one policy against the scripted AI."""
 
     policy: Policy
     wins: int
@@ -58,26 +59,28 @@ class Score(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def judge(request: Request) -> list[Score]:
-    """Plays every policy of the request on the same final seeds against the scripted pack.
+    """Plays every policy of the request on the same final seeds against the scripted AI.
 
     Raises:
         PolicyError: a folder's files do not match its manifest.
     """
     from agents.policies import OnnxPolicy, RandomPolicy
     from agents.policies import Policy as Player
-    from games.battle.matches import play_matches, tally
-    from games.battle.scripted import ScriptedPolicy
-    from games.battle.seeds import match_seeds
+    from games.connectors import connector
+    from games.match import tally
+    from games.seeds import match_seeds
 
-    scripted = ScriptedPolicy()
+    description = load_game(request.game)
+    game = connector(description)
+    scripted = game.scripted()
     players: dict[Policy, Player] = {"scripted": scripted, "random": RandomPolicy()}
     for name, folder in (("learned", request.learned), ("first", request.first)):
         if folder is not None:
             players[name] = OnnxPolicy.load(Path(folder))  # type: ignore[index]
-    seeds = match_seeds("final", f"{request.game}/{request.seed}", "", request.n_seeds)
+    seeds = match_seeds("final", f"{description.name}/{request.seed}", "", request.n_seeds)
     scores = []
     for name, player in players.items():
-        count = tally(play_matches(player, scripted, seeds))
+        count = tally(game.play(player, scripted, seeds))
         score = Score(policy=name, wins=count.wins, draws=count.draws, losses=count.losses)
         scores.append(score)
     return scores

@@ -12,8 +12,12 @@ if [ -x .venv/bin/python ] && [ -d .grindstone ]; then
     .venv/bin/python -m infra.kafka.broker wipe --run-dir "$(dirname "$state")" </dev/null ||
       fail "a broker could not be stopped, so nothing was removed: $(dirname "$state")"
   done < <(find .grindstone -name broker.json -not -path '*/kafka/data/*')
+  while IFS= read -r state; do
+    .venv/bin/python -m infra.timescale.database wipe --run-dir "$(dirname "$state")" </dev/null ||
+      fail "a database could not be stopped, so nothing was removed: $(dirname "$state")"
+  done < <(find .grindstone -name database.json -not -path '*/timescale/*')
 elif [ -n "$(find .grindstone -name process.json 2>/dev/null)" ]; then
-  fail "a broker may run here, and there is no .venv to stop it with: run \`make setup\` first"
+  fail "a broker or a database may run here, and there is no .venv to stop it with: run \`make setup\` first"
 fi
 rm -rf .venv .grindstone
 find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

@@ -8,12 +8,7 @@ from typing import Any
 
 import msgspec
 import structlog
-from aiokafka import (
-    AIOKafkaConsumer,
-    AIOKafkaProducer,
-    ConsumerRebalanceListener,
-    TopicPartition,
-)
+from aiokafka import AIOKafkaProducer
 
 from schemas.game import Game
 from schemas.kafka import KafkaSettings
@@ -23,6 +18,7 @@ from streams.archiver.files import Compression, store_window
 from streams.archiver.state import load_progress, save_progress, state_path
 from streams.archiver.store import ArchiveError, ArchiveStore
 from streams.archiver.windows import SealedWindow, WindowFold
+from streams.group import GroupReader, GroupSettings, Part
 
 _log = structlog.get_logger(__name__)
 
@@ -61,18 +57,7 @@ class ArchiverStats(msgspec.Struct):
     partitions: int = 0
 
 
-class _Source:
-    """One partition that this archiver owns."""
-
-    def __init__(self, fold: WindowFold, next_offset: int) -> None:
-        self.fold = fold
-        self.next_offset = next_offset
-        self.proven = False
-        """Whether the reader stands where the state says; see `_Reader.accept`."""
-        self.asked: tuple[int, int] | None = None
-
-
-class Archiver(ConsumerRebalanceListener):  # type: ignore[misc]
+class Archiver:
     """Reads its share of `experiences` and writes the windows that are sealed.
 
     A window's file is stored, then announced, then the state file advances, so a kill at any place
@@ -92,9 +77,7 @@ class Archiver(ConsumerRebalanceListener):  # type: ignore[misc]
         self._topics = topics
         self._games = games
         self._store = ArchiveStore.open(settings.archive_url)
-        self._sources: dict[int, _Source] = {}
-        self._failure: BaseException | None = None
-        self._consumer: AIOKafkaConsumer | None = None
+        self._reader: GroupReader[WindowFold] | None = None
         self._producer: AIOKafkaProducer | None = None
 
     async def run(self, stop: asyncio.Event) -> ArchiverStats:
@@ -104,19 +87,16 @@ class Archiver(ConsumerRebalanceListener):  # type: ignore[misc]
             ArchiveError: the log and the archive contradict each other, or a file cannot be.
             KafkaError: Kafka refuses to be read or written.
         """
-        self._consumer = consumer = AIOKafkaConsumer(
-            **self._kafka.client(),
-            client_id="grindstone-archiver",
-            group_id=f"{self._topics.prefix}{self._settings.group}",
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            isolation_level="read_committed",
+        reading = GroupSettings(
+            group=f"{self._topics.prefix}{self._settings.group}",
+            client="grindstone-archiver",
             session_timeout_ms=self._settings.session_timeout_ms,
-            heartbeat_interval_ms=max(self._settings.session_timeout_ms // 5, 100),
-            max_partition_fetch_bytes=self._settings.fetch_bytes,
+            max_records=self._settings.max_records,
+            fetch_bytes=self._settings.fetch_bytes,
             fetch_min_bytes=self._settings.fetch_min_bytes,
-            fetch_max_wait_ms=self._settings.fetch_wait_ms,
+            fetch_wait_ms=self._settings.fetch_wait_ms,
         )
+        self._reader = reader = GroupReader(self._kafka, self._topics.experiences, reading, self)
         self._producer = producer = AIOKafkaProducer(
             **self._kafka.client(),
             client_id="grindstone-archiver",
@@ -124,43 +104,37 @@ class Archiver(ConsumerRebalanceListener):  # type: ignore[misc]
         )
         try:
             await producer.start()
-            consumer.subscribe([self._topics.experiences], listener=self)
-            await consumer.start()
+            await reader.start()
             while not stop.is_set():
-                await self._step(consumer)
-            await self._save_all()
+                await self._step(reader)
+            await self._save_all(reader)
         finally:
-            await consumer.stop()
+            await reader.stop()
             await producer.stop()
         return self.stats
 
-    async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
-        """Nothing to do: what is half done will be done again by the next owner, alike."""
-
-    async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
-        """Go on where the state files say; aiokafka forgets positions in every rebalance."""
-        try:
-            mine = {tp.partition for tp in assigned}
-            self._sources = {p: s for p, s in self._sources.items() if p in mine}
-            for tp in assigned:
-                source = self._sources.get(tp.partition)
-                if source is None:
-                    source = self._sources[tp.partition] = self._open(tp.partition)
-                source.proven, source.asked = False, None
-                self._seek(tp, source.next_offset)
-            self.stats.partitions = len(mine)
-            _log.info("archiver.assigned", partitions=sorted(mine))
-        except Exception as error:  # aiokafka would log it and go on
-            self._failure = error
-
-    def _open(self, partition: int) -> _Source:
+    async def open_partition(self, partition: int) -> tuple[WindowFold, int]:
+        """Return the fold of a partition and the offset that its state file says."""
         progress = load_progress(self._store, self._topics.experiences, partition)
         fold = WindowFold(partition, self._rule_of, progress)
-        return _Source(fold, progress.place.next_offset if progress else 0)
+        return fold, progress.place.next_offset if progress else 0
 
-    def _seek(self, tp: TopicPartition, offset: int) -> None:
-        if self._consumer is not None:
-            self._consumer.seek(tp, offset)
+    def lost(self, where: str, partition: int, wanted: int, begin: int) -> Exception:
+        """Return the error for a log that was cut off in front of its archive's end."""
+        msg = (
+            f"{where} must be kept from offset {wanted}; it begins at {begin}: rows were "
+            f"deleted before they were archived (lengthen the topic's retention; remove "
+            f"{state_path(self._topics.experiences, partition)} to go on behind the gap)"
+        )
+        return ArchiveError(msg)
+
+    def ahead(self, where: str, wanted: int, end: int) -> Exception:
+        """Return the error for an archive of another log."""
+        msg = (
+            f"{where} must reach offset {wanted}, where its archive ends; it ends at {end}: "
+            f"the archive is of another log (give a new archive_url)"
+        )
+        return ArchiveError(msg)
 
     def _rule_of(self, first: Experience) -> WindowRule:
         if first.game not in self._games:
@@ -170,68 +144,25 @@ class Archiver(ConsumerRebalanceListener):  # type: ignore[misc]
         size = self._games[first.game].windows
         return WindowRule(max_rows=size.max_rows, max_span_ms=size.max_span_ms)
 
-    async def _step(self, consumer: AIOKafkaConsumer) -> None:
+    async def _step(self, reader: GroupReader[WindowFold]) -> None:
         """Read what has come, seal, store, announce and advance."""
-        if self._failure is not None:
-            raise self._failure
-        fetched = await consumer.getmany(timeout_ms=200, max_records=self._settings.max_records)
-        for tp, records in fetched.items():
-            source = self._sources.get(tp.partition)
-            if source is None or not await self._accept(tp, source, records[0].offset):
+        for part, records in await reader.take():
+            fold = part.state
+            if fold is None:
                 continue
             sealed: list[SealedWindow] = []
-            n_rows, n_repeated = source.fold.n_rows, source.fold.n_repeated
+            n_rows, n_repeated = fold.n_rows, fold.n_repeated
             for record in records:
-                if record.offset >= source.next_offset and record.value is not None:
-                    sealed += source.fold.take(record.offset, decode_rows(record.value))
-                    source.next_offset = record.offset + 1
-                    await asyncio.sleep(0)  # decoding a pack takes milliseconds
+                sealed += fold.take(record.offset, decode_rows(record.value))
+                part.next_offset = record.offset + 1
+                await asyncio.sleep(0)  # decoding a pack takes milliseconds
             if sealed:
-                await self._finish(source, sealed)
-            self.stats.rows += source.fold.n_rows - n_rows
-            self.stats.repeated += source.fold.n_repeated - n_repeated
-        await self._count(consumer)
+                await self._finish(fold, sealed)
+            self.stats.rows += fold.n_rows - n_rows
+            self.stats.repeated += fold.n_repeated - n_repeated
+        await self._count(reader)
 
-    async def _accept(self, tp: TopicPartition, source: _Source, first: int) -> bool:
-        """Whether records that begin at `first` follow what was read.
-
-        Offsets have holes where transactions end. But after a rebalance a hole may also mean that
-        the records were fetched before the seek: ask once more, the same answer is a true one.
-        """
-        wanted = source.next_offset
-        if first == wanted or (source.proven and 0 < first - wanted <= 2):
-            source.proven = True
-            return True
-        if not source.proven and source.asked != (wanted, first):
-            source.asked = (wanted, first)
-            self._seek(tp, wanted)
-            return False
-        await self._check_kept(tp, wanted)
-        source.proven = True
-        return True
-
-    async def _check_kept(self, tp: TopicPartition, wanted: int) -> None:
-        """Make sure that the log still has what is wanted, and is the log that was archived."""
-        if self._consumer is None:
-            return
-        begin: int = (await self._consumer.beginning_offsets([tp]))[tp]
-        end: int = (await self._consumer.end_offsets([tp]))[tp]
-        where = f"{tp.topic} partition {tp.partition}"
-        if 0 < wanted < begin:
-            msg = (
-                f"{where} must be kept from offset {wanted}; it begins at {begin}: rows were "
-                f"deleted before they were archived (lengthen the topic's retention; remove "
-                f"{state_path(tp.topic, tp.partition)} to go on behind the gap)"
-            )
-            raise ArchiveError(msg)
-        if wanted > end:
-            msg = (
-                f"{where} must reach offset {wanted}, where its archive ends; it ends at {end}: "
-                f"the archive is of another log (give a new archive_url)"
-            )
-            raise ArchiveError(msg)
-
-    async def _finish(self, source: _Source, sealed: list[SealedWindow]) -> None:
+    async def _finish(self, fold: WindowFold, sealed: list[SealedWindow]) -> None:
         """Store and announce windows, then let the state file say so."""
         announced: list[asyncio.Future[Any]] = []
         for window in sealed:
@@ -252,27 +183,26 @@ class Archiver(ConsumerRebalanceListener):  # type: ignore[misc]
             _log.debug("archiver.window", window_id=stored.window_id, n_rows=stored.n_rows)
         for future in announced:
             await future
-        await self._save(source)
+        await self._save(fold)
 
-    async def _save(self, source: _Source) -> None:
-        progress = source.fold.progress()
+    async def _save(self, fold: WindowFold) -> None:
+        progress = fold.progress()
         await asyncio.to_thread(save_progress, self._store, self._topics.experiences, progress)
 
-    async def _save_all(self) -> None:
-        for source in self._sources.values():
-            if source.fold.n_rows:
-                await self._save(source)
+    async def _save_all(self, reader: GroupReader[WindowFold]) -> None:
+        for fold in _folds(reader):
+            if fold.n_rows:
+                await self._save(fold)
 
-    async def _count(self, consumer: AIOKafkaConsumer) -> None:
-        stats = self.stats
-        stats.open_rows = sum(source.fold.n_open for source in self._sources.values())
-        stats.lag = 0
-        for partition, source in self._sources.items():
-            tp = TopicPartition(self._topics.experiences, partition)
-            end = consumer.last_stable_offset(tp) or 0
-            # The position passes the marks that end transactions, which hold no rows.
-            read = await consumer.position(tp) if source.proven else source.next_offset
-            stats.lag += max(end - read, 0)
+    async def _count(self, reader: GroupReader[WindowFold]) -> None:
+        self.stats.open_rows = sum(fold.n_open for fold in _folds(reader))
+        self.stats.partitions = len(reader.parts)
+        self.stats.lag = await reader.lag()
+
+
+def _folds(reader: GroupReader[WindowFold]) -> list[WindowFold]:
+    parts: list[Part[WindowFold]] = list(reader.parts.values())
+    return [part.state for part in parts if part.state is not None]
 
 
 async def run_archiver(

@@ -15,7 +15,7 @@ from streams.engine.commit import Parcel
 from streams.engine.fatal import die
 from streams.engine.feed import Deliver, Feed
 from streams.engine.housekeeping import Housekeeping
-from streams.engine.lean import lean, use_lean_records
+from streams.engine.lean import Lean
 from streams.engine.owner import Owner
 from streams.engine.part import Part
 from streams.engine.records import Batch, FoldFactory
@@ -70,7 +70,6 @@ class PartitionEngine:
             EngineError: a topic does not exist.
             KafkaError: no broker answers or lets us in.
         """
-        use_lean_records()
         consumer = AIOKafkaConsumer(**self._kafka.client(), **_consumer_settings(self.settings))
         try:
             await consumer.start()
@@ -223,5 +222,5 @@ def _consumer_settings(settings: EngineSettings) -> dict[str, Any]:
         "fetch_max_wait_ms": settings.fetch_wait_ms,
         "fetch_min_bytes": settings.fetch_min_bytes,
         "max_partition_fetch_bytes": settings.partition_fetch_bytes,
-        "key_deserializer": lean,
+        "key_deserializer": Lean(),
     }

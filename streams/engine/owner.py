@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import time
 from collections.abc import Iterable
@@ -14,7 +15,7 @@ from schemas.kafka import KafkaSettings
 from streams.engine.commit import Committer
 from streams.engine.feed import Feed
 from streams.engine.part import Part
-from streams.engine.records import FoldFactory
+from streams.engine.records import FoldFactory, PartitionFold
 from streams.engine.settings import EngineError, EngineSettings
 from streams.engine.table import Recovery
 from streams.engine.tasks import Tasks, all_of, cancel
@@ -129,7 +130,7 @@ class Owner(ConsumerRebalanceListener):  # type: ignore[misc]
         await self._check_source(part)
         part.committed = part.table.last
         part.recovered_records = recovery.records
-        part.fold = self._make_fold(part.partition, part.table.view)
+        part.fold = self._make(part)
         log.info(
             "%s[%d] recovered %d keys from %d records in %.2f s, next offset %d",
             self._settings.app,
@@ -140,6 +141,14 @@ class Owner(ConsumerRebalanceListener):  # type: ignore[misc]
             part.table.last + 1,
         )
         self._go(part)
+
+    def _make(self, part: Part) -> PartitionFold:
+        """Return the fold; what it makes of the table stays, so nothing is to be collected."""
+        gc.disable()
+        try:
+            return self._make_fold(part.partition, part.table.view)
+        finally:
+            gc.enable()
 
     async def _check_source(self, part: Part) -> None:
         """Refuse a source that is not the one that the states were folded from.

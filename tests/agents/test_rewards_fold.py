@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from agents.rewards.fold import ACTOR_IDLE_MS
+from agents.rewards.timers import ACTOR_IDLE_MS
 from schemas.events import Event, Snapshot
 from schemas.records import Experience, Row
 from tests.agents.log import Run, decision, duel, end, outcome, snapshot, tick
@@ -217,7 +217,7 @@ def run_whole(log: list[Event | bytes], which: int) -> Run:
 def test_fold_result_is_the_same_however_batches_fall_and_owners_change(
     plan: list[tuple[str, str, int, bool]], which: int, sizes: list[int], restart: bool
 ) -> None:
-    log = written(plan)
+    log = [*written(plan), tick(100_000)]  # in one leap: all timers at once
     whole = run_whole(log, which)
     parts = Run(GAMES[which])
     records = [parts.record(x) for x in log]
@@ -284,3 +284,15 @@ def test_fold_uses_no_standing_after_the_cut_off(
         ]
         again = run_whole(changed, 1)
         assert settled(again.rows)[row.decision_id] == settled(base.rows)[row.decision_id]
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_order_of_settling_after_a_leap_of_time_does_not_depend_on_a_restart(restart: bool) -> None:
+    run = Run(duel(horizon_ms=200, standing="standing", outcome_timeout_ms=1_000))
+    run.take(decision(0, 1_000, "a"))
+    run.take(tick(1_400))  # past the horizon of a's, which waits for its outcome until 2,000
+    run.take(decision(0, 1_500, "b"), outcome(0, 1_550, "b", terminated=True))  # due at 1,700
+    if restart:
+        run.restart()
+
+    assert [row.actor_id for row in run.take(tick(5_000))] == ["b", "a"]

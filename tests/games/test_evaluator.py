@@ -9,12 +9,14 @@ import pytest
 from numpy.typing import NDArray
 
 from agents.policies import Choice, OnnxPolicy, RandomPolicy, Uniforms
-from games.battle.matches import play_matches, tally
+from games.battle.connector import CONNECTOR
+from games.battle.matches import play_matches
 from games.battle.scripted import ScriptedPolicy
-from games.battle.seeds import match_seeds
-from games.battle.trials import Trials, decision_latency_p95_ms
 from games.champions import ModelRecord
 from games.evaluator import Backlog, Evaluator, EvaluatorConfig
+from games.match import tally
+from games.seeds import match_seeds
+from games.trials import Trials, decision_latency_p95_ms
 from schemas.game import Game, Gate, load_game
 from schemas.model_events import Evaluation, MatchUp, Registered
 from tests.games.fakes import (
@@ -107,7 +109,7 @@ def test_trials_that_fail_the_gate_are_not_confirmed() -> None:
 
 
 def test_latency_is_of_the_serving_path() -> None:
-    assert 0 < decision_latency_p95_ms(OnnxPolicy(battle_graph(), "v1")) < 1000
+    assert 0 < decision_latency_p95_ms(OnnxPolicy(battle_graph(), "v1"), CONNECTOR) < 1000
 
 
 class Scene:

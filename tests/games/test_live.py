@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from games.battle.live import LiveGame, play_and_follow
-from games.battle.play import LiveMatches
+from games.battle.play import BattleMatches
 from games.battle.settings import BattleSettings
 from games.champions import ChampionLoader, LoadedChampion
+from games.live import LiveGame, play_and_follow
 from schemas.events import Decision, Outcome
 from schemas.game import load_game
 from tests.games.fakes import (
@@ -33,7 +33,7 @@ class Scene:
         self.clock = ManualClock()
         self.writer = KeepingWriter()
         self.told: Told = []
-        matches = LiveMatches(BattleSettings(worlds=worlds), 1, "a1")
+        matches = BattleMatches(BattleSettings(worlds=worlds), 1, "a1")
         self.live = LiveGame(matches, self.writer, self.clock, rate, self.on_metrics)
         self.loader = ChampionLoader(GAME, MODEL, models, 0.05, 2, self.live.refused)
         self.follower = FedFollower()

@@ -5,9 +5,10 @@ import pytest
 from numpy.typing import NDArray
 
 from agents.policies import Choice, OnnxPolicy, RandomPolicy, Uniforms
-from games.battle.matches import play_matches, tally
+from games.battle.matches import play_matches
 from games.battle.scripted import ScriptedPolicy
-from games.battle.seeds import Purpose, match_seed, match_seeds, share, stream_keys
+from games.match import tally
+from games.seeds import Purpose, match_seed, match_seeds, share, stream_keys
 from tests.games.nets import battle_graph
 
 SEEDS = match_seeds("gate", "battle-pack", "v0001", 3)
@@ -85,7 +86,7 @@ def test_seeds_differ_by_version_and_grow_at_the_end() -> None:
 
 
 def test_seeds_give_every_agent_a_stream_of_its_own() -> None:
-    keys = np.concatenate([stream_keys(seed) for seed in SEEDS])
+    keys = np.concatenate([stream_keys(seed, 12) for seed in SEEDS])
     assert len(set(keys.tolist())) == len(keys)
     assert 0 <= share("a", 1) < 1
     assert share("a", 1) != share("a", 2)

@@ -9,9 +9,10 @@ import pytest
 from agents.policies import OnnxPolicy, RandomPolicy
 from games.battle.facts import succeeded
 from games.battle.legal import STAY
-from games.battle.play import LiveMatches, Step
+from games.battle.play import BattleMatches
 from games.battle.settings import BattleSettings, battle_settings
 from games.battle.world import MAX_CYCLES, PACK_SIZE
+from games.match import Step
 from schemas.errors import SchemaError
 from schemas.events import ActorEvent, Decision, EpisodeEnd, Outcome
 from schemas.game import Game, check_against_game, load_game, parse_game
@@ -28,7 +29,7 @@ def game() -> Game:
 
 def play(n_steps: int, seed: int = 1, incarnation: str = "a1", worlds: int = 4) -> list[Step]:
     settings = BattleSettings(worlds=worlds, opponent_random=0.25, opponent_earlier=0.25)
-    matches = LiveMatches(settings, seed, incarnation)
+    matches = BattleMatches(settings, seed, incarnation)
     return [matches.step(1_000 + 60 * k) for k in range(n_steps)]
 
 
@@ -36,7 +37,9 @@ def play(n_steps: int, seed: int = 1, incarnation: str = "a1", worlds: int = 4) 
 def steps() -> list[Step]:
     brawls = play(160, worlds=8)
     # Random packs seldom finish each other: these matches end by their length.
-    matches = LiveMatches(BattleSettings(worlds=2, opponent_random=1, opponent_earlier=0), 1, "b1")
+    matches = BattleMatches(
+        BattleSettings(worlds=2, opponent_random=1, opponent_earlier=0), 1, "b1"
+    )
     matches.policy = RandomPolicy()
     return brawls + [matches.step(20_000 + 60 * k) for k in range(MAX_CYCLES + 20)]
 
@@ -136,7 +139,7 @@ def test_play_restarted_game_does_not_repeat_its_matches() -> None:
 
 
 def test_play_sides_alternate_and_opponents_follow_the_mix() -> None:
-    matches = LiveMatches(BattleSettings(worlds=16, opponent_random=0.3), 1, "a")
+    matches = BattleMatches(BattleSettings(worlds=16, opponent_random=0.3), 1, "a")
     opponents: Counter[str] = Counter()
     for k in range(300):
         opponents.update(end.opponent_id for end in matches.step(k).ended)
@@ -147,7 +150,7 @@ def test_play_sides_alternate_and_opponents_follow_the_mix() -> None:
 
 
 def test_play_swap_between_two_steps_drops_nothing_and_acts_in_every_world() -> None:
-    matches = LiveMatches(SETTINGS, 1, "a1")
+    matches = BattleMatches(SETTINGS, 1, "a1")
     before = [matches.step(k) for k in range(25)]
     first = OnnxPolicy(battle_graph(1), "v0001", epsilon=0.05)
     matches.policy = first

@@ -10,9 +10,9 @@ import msgspec
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
-from games.battle.live import GameConfig, run_game
 from games.clock import SystemClock
 from games.evaluator import EvaluatorConfig, run_evaluator
+from games.live import GameConfig, run_game
 from schemas.codec import decode_record
 from schemas.events import Decision, Outcome
 from schemas.game import Game, Gate, load_game

@@ -8,10 +8,11 @@ from numpy.typing import NDArray
 
 from agents.policies import RandomPolicy
 from games.battle.legal import HITS, MOVES, STAY, column, legal_actions
-from games.battle.matches import play_matches, tally
+from games.battle.matches import play_matches
 from games.battle.scripted import ScriptedPolicy, ScriptedRule
-from games.battle.seeds import match_seeds
 from games.battle.world import N_MOVES
+from games.match import tally
+from games.seeds import match_seeds
 
 
 def seen_enemies(*squares: tuple[int, int]) -> NDArray[np.float32]:

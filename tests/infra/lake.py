@@ -19,7 +19,6 @@ from streams.archiver.windows import WindowFold
 from streams.engine.records import Record
 from tests.agents.log import Run, decision, outcome, snapshot
 
-RULE = WindowRule(max_rows=40, max_span_ms=5_000)
 START_MS = 1_700_000_000_000
 STEP_MS = 100
 
@@ -100,9 +99,12 @@ def fold(log: Sequence[Record], game: Game) -> list[Row]:
     return run.rows
 
 
-def archive(rows: Sequence[Row], game: Game, folder: Path, partition: int = 0) -> list[str]:
+def archive(
+    rows: Sequence[Row], game: Game, folder: Path, partition: int = 0, max_rows: int = 40
+) -> list[str]:
     """Write the windows of rows, the unsealed one too; return their ids."""
     store = ArchiveStore.open(str(folder))
-    cut = WindowFold(partition, lambda _: RULE)
+    rule = WindowRule(max_rows=max_rows, max_span_ms=3_600_000)
+    cut = WindowFold(partition, lambda _: rule)
     sealed = [w for i, row in enumerate(rows) for w in cut.take(i, [row])] + cut.finish()
     return [store_window(store, window, game, "zstd").window_id for window in sealed]

@@ -152,7 +152,7 @@ def test_scripted_play_ends_its_episodes() -> None:
 
 
 def test_what_there_is_not_is_refused() -> None:
-    with pytest.raises(SchemaError, match="SOURCE must be scripted for battle"):
+    with pytest.raises(SchemaError, match="SOURCE must be scripted for a game that is played here"):
         scripted(duels(), asked(1, "fighter"))
     with pytest.raises(SchemaError, match="--archetype must be one of fighter, guard"):
         pick_archetypes(duels(), ("mage",))

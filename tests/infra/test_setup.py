@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from infra.processes import PROCESSES
 from infra.setup.has import missing
 
 ROOT = Path(__file__).parents[2]
@@ -117,8 +118,8 @@ def test_compose_file_is_valid() -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     services = json.loads(done.stdout)["services"]
-    wanted = {"kafka", "timescaledb", "ticker", "rewards", "archiver", "learner", "evaluator"}
-    assert wanted | {"release", "game"} == set(services)
+    wanted = {"kafka", "timescaledb", *PROCESSES}
+    assert wanted == set(services)
     for name, service in services.items():
         assert all(p["host_ip"] == "127.0.0.1" for p in service.get("ports", [])), name
 

@@ -47,10 +47,8 @@ def test_experiences_has_every_row_and_its_window(lake: Lake, rows: list[Row]) -
     wanted = experiences(rows)
     assert found["n"] == len(wanted) == 120
     assert found["total"] == pytest.approx(sum(row.total for row in wanted))
-    (first,) = ask(
-        lake,
-        "SELECT window_id FROM experiences ORDER BY origin_partition, origin_offset, origin_index LIMIT 1",
-    )
+    places = "origin_partition, origin_offset, origin_index"
+    (first,) = ask(lake, f"SELECT window_id FROM experiences ORDER BY {places} LIMIT 1")
     assert first["window_id"].startswith("duel/fighter/p0/")
 
 

@@ -10,7 +10,7 @@ from infra.demo.verdict import Request, Score, judge
 
 
 def test_judge_plays_the_same_matches_each_time() -> None:
-    request = Request(game="battle", seed=1, learned=None, first=None, n_seeds=2)
+    request = Request(game="games/battle/battle.toml", seed=1, learned=None, first=None, n_seeds=2)
     once, again = judge(request), judge(request)
     assert once == again
     assert [score.policy for score in once] == ["scripted", "random"]
@@ -18,7 +18,7 @@ def test_judge_plays_the_same_matches_each_time() -> None:
 
 
 def test_the_verdicts_process_answers_on_stdout() -> None:
-    request = Request(game="battle", seed=1, learned=None, first=None, n_seeds=1)
+    request = Request(game="games/battle/battle.toml", seed=1, learned=None, first=None, n_seeds=1)
     done = subprocess.run(
         [sys.executable, "-m", "infra.demo.verdict"],
         input=msgspec.json.encode(request),

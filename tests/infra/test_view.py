@@ -129,11 +129,13 @@ def test_score_is_bounded_by_wilson() -> None:
 
 
 def test_a_run_passes_only_with_the_bound_and_the_proof() -> None:
-    assert why_not(score(160), 0, 0) == []
-    assert why_not(score(152), 0, 0) == ["the lower 95 % bound must be at least 0.70; got 0.696"]
-    assert why_not(score(160), 1, 0) == ["lost and doubled must be 0; got 1 and 0"]
-    assert why_not(score(160), None, None) == ["the verification did not finish"]
-    assert why_not({}, 0, 0) == ["no version became champion"]
+    assert why_not(score(160), 0, 0, 0.7) == []
+    assert why_not(score(152), 0, 0, 0.7) == [
+        "the lower 95 % bound must be at least 0.70; got 0.696"
+    ]
+    assert why_not(score(160), 1, 0, 0.7) == ["lost and doubled must be 0; got 1 and 0"]
+    assert why_not(score(160), None, None, 0.7) == ["the verification did not finish"]
+    assert why_not({}, 0, 0, 0.7) == ["no version became champion"]
 
 
 def test_picture_and_csv_are_written(tmp_path: Path) -> None:

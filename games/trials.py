@@ -11,11 +11,9 @@ import numpy as np
 
 from agents.policies.choice import Policy
 from agents.policies.onnx_policy import OnnxPolicy
-from games.battle.legal import legal_actions
-from games.battle.matches import MatchResult, play_matches, tally
-from games.battle.scripted import ScriptedPolicy
-from games.battle.seeds import match_seeds
-from games.battle.world import RED, BattleWorld
+from games.connectors import connector
+from games.match import Connector, MatchResult, tally
+from games.seeds import match_seeds
 from schemas.evidence import paired_gain, wilson
 from schemas.game import Game
 from schemas.model_events import MatchUp
@@ -43,7 +41,8 @@ class Trials:
         self._gate = game.gate
         self._model = model
         self._n_worlds = n_worlds
-        self._scripted = ScriptedPolicy()
+        self._game = connector(game)
+        self._scripted = self._game.scripted()
         self.matches: list[MatchUp] = []
         """What has been played so far."""
 
@@ -86,14 +85,14 @@ class Trials:
         n = math.ceil(self._gate.head_to_head / 2)
         seeds = match_seeds("gate", self._model, f"{candidate.version}/{champion.version}", n)
         label = f"gate/{self._model}/{candidate.version}/{champion.version}/opening{_OPENING}"
-        results = play_matches(
+        results = self._game.play(
             candidate, champion, seeds, n_worlds=self._n_worlds, opening=_OPENING
         )
         versions = candidate.version, champion.version
         self.matches.append(_match_up("gate", *versions, label, results))
 
     def _play(self, home: Policy, away: Policy, seeds: Sequence[int]) -> list[MatchResult]:
-        return play_matches(home, away, seeds, n_worlds=self._n_worlds)
+        return self._game.play(home, away, seeds, n_worlds=self._n_worlds)
 
     def _passes(self, matches: Sequence[MatchUp], n: int) -> bool:
         """Whether a stage went as the release fold asks; it alone decides."""
@@ -114,16 +113,14 @@ class Trials:
         return any(-lower < self._gate.min_gain for lower in behind)
 
 
-def decision_latency_p95_ms(policy: OnnxPolicy) -> float:
+def decision_latency_p95_ms(policy: OnnxPolicy, game: Connector) -> float:
     """Milliseconds that 95 % of single decisions take at most, from observation to action."""
-    world = BattleWorld()
-    world.reset(1)
-    observation = world.observations(RED)[:1].copy()
+    observation, legal = game.sample()
     rng = np.random.default_rng(1)
     spans = []
     for _ in range(_LATENCY_CALLS):
         before = time.perf_counter()
-        policy.act(observation, legal_actions(observation), rng)
+        policy.act(observation, legal, rng)
         spans.append(time.perf_counter() - before)
     return float(np.quantile(spans, 0.95) * 1000)
 

@@ -14,10 +14,10 @@ import structlog
 
 from agents.policies.artefact import PolicyError
 from agents.policies.choice import Policy
-from games.battle.play import LiveMatches, Step
-from games.battle.settings import ARCHETYPE, battle_settings
 from games.champions import ChampionLoader, Follower, LoadedChampion, ModelsFollower
 from games.clock import Clock
+from games.connectors import connector
+from games.match import LiveMatches, Step
 from schemas.events import ActorEvent
 from schemas.game import Game
 from schemas.kafka import KafkaSettings
@@ -168,21 +168,22 @@ async def run_game(
     stop_event: asyncio.Event,
     on_metrics: OnMetrics,
 ) -> None:
-    """Plays the battle until `stop_event`; every event is in Kafka when it returns.
+    """Plays a game until `stop_event`; every event is in Kafka when it returns.
 
-    Raises SchemaError when the description does not fit the battle, and what the writer or the
-    follower raise: a process that cannot say what happened must end.
+    Raises SchemaError when the description fits no game that can be played here, and what the
+    writer or the follower raise: a process that cannot say what happened must end.
     """
-    settings = battle_settings(game)
+    played = connector(game)
+    settings = played.settings(game)
     incarnation = config.incarnation or secrets.token_hex(4)
-    matches = LiveMatches(settings, config.seed, incarnation)
+    matches = played.live(game, config.seed, incarnation)
     writer = EventWriter(kafka, topics, WriterSettings(linger_ms=LINGER_MS), config.protect)
     await writer.start()
     try:
         live = LiveGame(matches, writer, clock, settings.decisions_per_second, on_metrics)
         loader = ChampionLoader(
             game=game,
-            model=game.archetypes[ARCHETYPE].model,
+            model=game.archetypes[played.archetype].model,
             models_dir=config.models_dir,
             epsilon=settings.epsilon,
             n_earlier=settings.earlier_versions,

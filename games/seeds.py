@@ -8,8 +8,6 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from games.battle.world import PACK_SIZE
-
 Purpose = Literal["gate", "confirm", "final", "live"]
 
 _PURPOSES: Final[tuple[Purpose, ...]] = ("gate", "confirm", "final", "live")
@@ -42,10 +40,10 @@ def share(*names: object) -> float:
     return (_draw(*names) >> 11) * 2.0**-53
 
 
-def stream_keys(seed: int) -> NDArray[np.uint64]:
-    """u64[12]: the random streams of red's and then blue's agents in a match with this seed."""
+def stream_keys(seed: int, n: int) -> NDArray[np.uint64]:
+    """u64[n]: the random streams of n agents in a match with this seed."""
     digest = hashlib.blake2b(f"streams/{seed}".encode(), digest_size=8).digest()
-    spread = np.arange(2 * PACK_SIZE, dtype=np.uint64) << np.uint64(32)
+    spread = np.arange(n, dtype=np.uint64) << np.uint64(32)
     return np.uint64(int.from_bytes(digest, "little")) ^ spread
 
 

@@ -1,0 +1,1 @@
+"""A small strategy world: four tribes that build, march, trade and remember."""

@@ -1,0 +1,259 @@
+"""Rows and source offsets in one transaction, and the rows read back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Self
+
+import msgspec
+import psycopg
+
+from schemas.arrow import rows_digest
+from schemas.database import DatabaseSettings
+from schemas.records import Experience, Origin, Window
+from streams.timescale.capabilities import Capability, read_capabilities, set_up
+from streams.timescale.columns import NAMES, SELECT, WIRE, row_of, row_values
+from streams.timescale.errors import DatabaseError, Overtaken
+from streams.timescale.migrations import migrate, statements
+
+_STAGING = statements(
+    f"""
+CREATE TEMP TABLE IF NOT EXISTS staging ON COMMIT DELETE ROWS AS
+SELECT {", ".join(NAMES)} FROM experiences WITH NO DATA
+"""
+)
+_COPY = statements(f"COPY staging ({', '.join(NAMES)}) FROM STDIN (FORMAT BINARY)")
+_INSERT = statements(
+    f"""
+INSERT INTO experiences ({", ".join(NAMES)})
+SELECT {", ".join(NAMES)} FROM staging
+ON CONFLICT DO NOTHING
+"""
+)
+_SAME = """
+SELECT s.decision_id, s.revision
+FROM staging s
+JOIN experiences e USING (decision_id, revision, decision_time)
+WHERE (s.origin_partition, s.origin_offset, s.origin_index)
+   <> (e.origin_partition, e.origin_offset, e.origin_index)
+LIMIT 1
+"""
+_SESSION = """
+SET synchronous_commit = off;
+SET idle_in_transaction_session_timeout = '15s';
+SET lock_timeout = '30s';
+SET client_min_messages = warning;
+SET timezone = 'UTC'
+"""
+"""An answer before the disk's is enough: a crash of the server takes rows and offset back
+together, and what they stood for is read again. And a sink that was stopped in a transaction must
+not hold up the one that has taken its place."""
+
+
+class Place(msgspec.Struct, frozen=True):
+    """How far a partition is stored."""
+
+    next_offset: int = 0
+    last_origin: Origin | None = None
+
+
+class Batch(msgspec.Struct, frozen=True):
+    """Rows of one partition and how far they take it."""
+
+    partition: int
+    first_offset: int
+    """Where the database must stand."""
+    place: Place
+    """Where it stands afterwards."""
+    rows: list[Experience]
+    watermark_ms: int | None = None
+
+
+class Store:
+    """One connection to the database of a log; `topic` tells logs apart that share it."""
+
+    def __init__(self, connection: psycopg.Connection[Any], topic: str) -> None:
+        self.connection = connection
+        self.capabilities: list[Capability] = []
+        self._topic = topic
+
+    @classmethod
+    def open(cls, settings: DatabaseSettings, topic: str) -> Self:
+        """Connect, and bring the schema up to date.
+
+        Raises:
+            DatabaseError: the schema is not ours, or is newer.
+            psycopg.Error: nothing answers, or it refuses us.
+        """
+        connection = psycopg.connect(**settings.connection(), autocommit=True)
+        try:
+            connection.execute(_SESSION)
+            migrate(connection)
+            store = cls(connection, topic)
+            store.capabilities = set_up(connection, settings.keep_days)
+            connection.execute(_STAGING)
+        except BaseException:
+            connection.close()
+            raise
+        return store
+
+    def close(self) -> None:
+        """Close the connection; what was not committed is undone."""
+        self.connection.close()
+
+    def place(self, partition: int) -> Place:
+        """Return how far a partition is stored, and make its row when there is none."""
+        with self.connection.transaction():
+            self.connection.execute(
+                "INSERT INTO sink_offsets (topic, partition) VALUES (%s, %s) "
+                "ON CONFLICT DO NOTHING",
+                (self._topic, partition),
+            )
+            row = self.connection.execute(
+                "SELECT next_offset, last_offset, last_index FROM sink_offsets "
+                "WHERE topic = %s AND partition = %s",
+                (self._topic, partition),
+            ).fetchone()
+        if row is None:
+            msg = f"sink_offsets must have {self._topic} partition {partition}; it was removed"
+            raise DatabaseError(msg)
+        origin = None if row[1] is None else Origin(partition, row[1], row[2])
+        return Place(row[0], origin)
+
+    def write(self, batch: Batch) -> int:
+        """Store a batch's rows and offset together; return how many rows were new.
+
+        Rows are copied first, and the partition's row is locked only then: whoever is stopped in a
+        copy holds up no one.
+
+        Raises:
+            Overtaken: the database does not stand at `Batch.first_offset`; nothing was stored.
+            DatabaseError: a row's key belongs to a row of another origin.
+        """
+        connection = self.connection
+        with connection.transaction():
+            if batch.rows:
+                self._copy(batch.rows)
+            self._lock(batch)
+            n_new = 0
+            if batch.rows:
+                n_new = connection.execute(_INSERT).rowcount
+                if n_new < len(batch.rows):
+                    self._check_repeats()
+            self._advance(batch, n_new)
+        return n_new
+
+    def _copy(self, rows: Sequence[Experience]) -> None:
+        with self.connection.cursor() as cursor, cursor.copy(_COPY) as copy:
+            copy.set_types(WIRE)
+            for row in rows:
+                copy.write_row(row_values(row))
+
+    def _lock(self, batch: Batch) -> None:
+        row = self.connection.execute(
+            "SELECT next_offset FROM sink_offsets WHERE topic = %s AND partition = %s FOR UPDATE",
+            (self._topic, batch.partition),
+        ).fetchone()
+        stored = 0 if row is None else int(row[0])
+        if row is None or stored != batch.first_offset:
+            raise Overtaken(stored)
+
+    def _check_repeats(self) -> None:
+        """Make sure that rows which were there already are the same ones, read again."""
+        row = self.connection.execute(_SAME).fetchone()
+        if row is not None:
+            msg = (
+                f"decision {row[0]} revision {row[1]} must come from one place in the log; the "
+                f"database has it from another: two logs share it (give each its own "
+                f"timescale.database)"
+            )
+            raise DatabaseError(msg)
+
+    def _advance(self, batch: Batch, n_new: int) -> None:
+        origin = batch.place.last_origin
+        self.connection.execute(
+            "UPDATE sink_offsets SET next_offset = %s, last_offset = %s, last_index = %s, "
+            "watermark = coalesce(timestamptz 'epoch' + %s * interval '1 millisecond', watermark), "
+            "n_rows = n_rows + %s, updated_at = now() WHERE topic = %s AND partition = %s",
+            (
+                batch.place.next_offset,
+                None if origin is None else origin.offset,
+                None if origin is None else origin.index,
+                batch.watermark_ms,
+                n_new,
+                self._topic,
+                batch.partition,
+            ),
+        )
+
+
+def stored_rows(
+    connection: psycopg.Connection[Any], where: str = "true", values: Sequence[Any] = ()
+) -> Iterator[Experience]:
+    """Yield stored rows in the order of their origins, as many as meet a condition of ours."""
+    query = statements(
+        f"SELECT {SELECT} FROM experiences WHERE {where} "
+        "ORDER BY origin_partition, origin_offset, origin_index"
+    )
+    with connection.transaction(), connection.cursor("stored_rows", binary=True) as cursor:
+        cursor.itersize = 1_000
+        cursor.execute(query, values)
+        for row in cursor:
+            yield row_of(row)
+
+
+def stored_digests(connection: psycopg.Connection[Any]) -> dict[int, str]:
+    """Return the digest of each partition's rows, as `schemas.arrow.rows_digest` gives it."""
+    found = connection.execute("SELECT DISTINCT origin_partition FROM experiences").fetchall()
+    partitions = sorted(int(row[0]) for row in found)
+    return {
+        p: rows_digest(stored_rows(connection, "origin_partition = %s", (p,))) for p in partitions
+    }
+
+
+def window_digest(connection: psycopg.Connection[Any], window: Window) -> str:
+    """Return the digest of the stored rows that an announced window should hold."""
+    first, last = window.first_origin, window.last_origin
+    where = (
+        "game = %s AND archetype = %s AND origin_partition = %s AND "
+        "(origin_offset, origin_index) BETWEEN (%s, %s) AND (%s, %s)"
+    )
+    values = (
+        window.game,
+        window.archetype,
+        window.partition,
+        first.offset,
+        first.index,
+        last.offset,
+        last.index,
+    )
+    return rows_digest(stored_rows(connection, where, values))
+
+
+class Stored(msgspec.Struct, frozen=True):
+    """What a database says about itself."""
+
+    offsets: dict[int, int]
+    """Next offset by partition."""
+    n_rows: int
+    capabilities: list[Capability]
+
+
+def look(settings: DatabaseSettings, topic: str) -> Stored:
+    """Return how far a database is, without changing it.
+
+    Raises:
+        DatabaseError: there is no schema of ours yet.
+        psycopg.Error: nothing answers, or it refuses us.
+    """
+    with psycopg.connect(**settings.connection(), autocommit=True) as connection:
+        try:
+            rows = connection.execute(
+                "SELECT partition, next_offset, n_rows FROM sink_offsets WHERE topic = %s", (topic,)
+            ).fetchall()
+            capabilities = read_capabilities(connection)
+        except psycopg.errors.UndefinedTable as error:
+            msg = f"{settings.where} must have the sink's tables; it has none: run the sink once"
+            raise DatabaseError(msg) from error
+    offsets = {int(row[0]): int(row[1]) for row in rows}
+    return Stored(offsets, sum(int(row[2]) for row in rows), capabilities)
