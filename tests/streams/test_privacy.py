@@ -55,7 +55,7 @@ def told(**more: Any) -> Decision:
     """A decision against a player, with text."""
     language = Language(prompt_type="taunt", prompt=TEXT, response="no", reasoning="")
     details = {"said": TEXT, "gold": 5, "angry": True}
-    given = {"opponent_id": NAME, "language": language, "details": details} | more
+    given: dict[str, Any] = {"opponent_id": NAME, "language": language, "details": details} | more
     return decision(0, 1_000, **given)
 
 
