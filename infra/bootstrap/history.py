@@ -1,7 +1,7 @@
 """Decisions that were made before, told again as events: from windows or from the database."""
 
 from collections.abc import Iterator, Sequence
-from hashlib import blake2b
+from hashlib import blake2b, md5
 from itertools import groupby
 from pathlib import Path
 from typing import Protocol
@@ -12,6 +12,7 @@ import pyarrow as pa
 from infra.bootstrap.source import Asked, BootstrapError
 from infra.sql import Lake, make_views, quoted
 from schemas.arrow import experience_schema, table_to_rows
+from schemas.database import DatabaseSettings
 from schemas.events import ActorEvent, Decision, Outcome
 from schemas.game import Game
 from schemas.limits import MAX_ID_CHARS
@@ -76,6 +77,61 @@ WITH told AS (
 SELECT {columns} FROM told JOIN picked USING (actor_id, episode)
 ORDER BY hash(actor_id || episode || {seed}), actor_id, episode, step LIMIT {samples}
 """
+
+
+class DatabaseHistory:
+    """The database of the second sink."""
+
+    def __init__(self, settings: DatabaseSettings, game: Game) -> None:
+        self._settings = settings
+        self._game = game
+
+    def rows(self, archetype: str, samples: int, seed: int) -> Sequence[Experience]:
+        """See `History.rows`; which episodes are taken depends on the seed alone.
+
+        Raises:
+            BootstrapError: no database answers, or it is none of ours.
+        """
+        import psycopg
+
+        from streams.timescale import stored_rows
+
+        kind = (self._game.name, archetype)
+        values = (*kind, str(seed), *kind, samples)
+        try:
+            with psycopg.connect(**self._settings.connection(), autocommit=True) as connection:
+                found = list(stored_rows(connection, _STORED, values))
+        except psycopg.Error as error:
+            got = " ".join(str(error).split())
+            msg = f"timescale must be a database that answers and holds history; got {got}"
+            raise BootstrapError(msg) from error
+        found.sort(key=lambda r: (_episode_key(r, seed), r.actor_id, r.episode, r.step))
+        return found[:samples]
+
+
+_TOLD = """
+game = %s AND archetype = %s AND outcome_facts IS NOT NULL
+AND status IN ('observed', 'revised') AND (terminated OR next_observation IS NOT NULL)
+"""
+_STORED = f"""
+{_TOLD} AND NOT EXISTS (
+    SELECT 1 FROM experiences newer WHERE newer.decision_id = experiences.decision_id
+        AND newer.decision_time = experiences.decision_time
+        AND newer.revision > experiences.revision
+) AND (actor_id, episode) IN (
+    SELECT actor_id, episode FROM (
+        SELECT actor_id, episode, n, sum(n) OVER (ORDER BY drawn, actor_id, episode) AS upto FROM (
+            SELECT actor_id, episode, count(*) AS n,
+                md5(actor_id || '/' || episode || '/' || %s) COLLATE "C" AS drawn
+            FROM decisions_latest WHERE {_TOLD} GROUP BY actor_id, episode
+        ) AS episodes
+    ) AS drawn_episodes WHERE upto - n < %s
+)
+"""
+
+
+def _episode_key(row: Experience, seed: int) -> str:
+    return md5(f"{row.actor_id}/{row.episode}/{seed}".encode(), usedforsecurity=False).hexdigest()
 
 
 class Retold:

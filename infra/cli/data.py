@@ -248,6 +248,9 @@ def bootstrap(
     archive: Annotated[
         Path | None, typer.Option("--archive", help="Windows that history is taken from.")
     ] = None,
+    database: Annotated[
+        bool, typer.Option("--database", help="History is in the database of the settings.")
+    ] = False,
     rate: Annotated[
         float, typer.Option("--rate", min=1, help="Decisions a second at most.")
     ] = 2_000.0,
@@ -265,12 +268,19 @@ def bootstrap(
     """
     import asyncio
 
-    from infra.bootstrap.history import ArchiveHistory
+    from infra.bootstrap.history import ArchiveHistory, DatabaseHistory, History
     from infra.bootstrap.run import bootstrap as begin
     from infra.progress import Progress
+    from schemas.errors import refuse
 
     settings = find_settings(config, seed=seed, game=game)
-    history = None if archive is None else ArchiveHistory(archive, settings.load_game())
+    if database and archive is not None:
+        refuse("--database", "given without --archive", "both")
+    history: History | None = None
+    if archive is not None:
+        history = ArchiveHistory(archive, settings.load_game())
+    elif database:
+        history = DatabaseHistory(settings.timescale, settings.load_game())
     progress = Progress("writing", "decisions")
     work = begin(
         settings, source.value, samples, tuple(archetypes or ()), rate, history, progress.show

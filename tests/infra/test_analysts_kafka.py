@@ -26,7 +26,7 @@ from streams.reader import Span, read_records
 from tests.infra.lake import DUELS, START_MS, STEP_MS, archive, duels, log_of
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
-N_STEPS, PARTITIONS = 300, 2
+N_STEPS, PARTITIONS = 100, 2
 
 
 class Home:
@@ -134,6 +134,20 @@ def test_replay_then_backtest_then_sql(home: Home) -> None:
     assert rows["before"]["n"] == 2 * PARTITIONS * 10
     latest = home.run("sql", "SELECT count(*) AS n FROM decisions_latest")
     assert latest == [{"n": 2 * PARTITIONS * N_STEPS}]
+
+
+def test_bootstrap_writes_events_that_the_fold_settles(home: Home) -> None:
+    before = home.run("replay", "game-events", "--out", "before.jsonl")
+    wrote = home.run("bootstrap", "synthetic", "--samples", "40", "--rate", "1000000")
+    assert wrote["decisions"] == {"fighter": 40, "guard": 40}
+    told = home.run("bootstrap", "history", "--samples", "30", "--archetype", "guard")
+    assert told["decisions"] == {"guard": 30}
+    after = home.run("replay", "game-events", "--out", "after.jsonl")
+    assert after["rows"] == before["rows"] + wrote["events"] + told["events"]
+    new = home.run("replay", "game-events", "--out", "new.jsonl", "--policy", "synthetic")
+    assert new["types"] == {"decision.v2": 80, "outcome.v3": 80}
+    ids = json.loads((home.folder / "new.jsonl").read_text().splitlines()[0])["decision_id"]
+    assert wrote["incarnation"] in ids
 
 
 def test_ctrl_c_leaves_nothing(home: Home) -> None:
