@@ -50,6 +50,7 @@ SECTIONS = {
     "Gate": "gate",
     "Time": "time",
     "WindowSize": "windows",
+    "Privacy": "privacy",
 }
 """Struct of the game description -> heading of its table."""
 
