@@ -6,7 +6,9 @@ import os
 import pickle
 import queue
 import signal
+import threading
 from collections.abc import Callable, Sequence
+from multiprocessing import forkserver
 from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
 
@@ -52,6 +54,7 @@ class _Pool:
         # Forking this process could hang, for it may have threads.
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload([work.__module__])
+        _start_server()
         self._told: Any = self._context.Queue()
         self._todo = list(enumerate(jobs))[::-1]
         self._work = work
@@ -111,6 +114,18 @@ class _Pool:
             if process.exitcode is None:
                 process.kill()
         self._told.close()
+
+
+def _start_server() -> None:
+    """Start the server that processes are forked from, deaf to Ctrl-C from its first moment."""
+    if threading.current_thread() is not threading.main_thread():
+        forkserver.ensure_running()
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # which a process that is started keeps
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _run(work: Work[Any, Any], at: int, job: Any, told: Any) -> None:
