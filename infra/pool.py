@@ -6,7 +6,6 @@ import os
 import pickle
 import queue
 import signal
-import threading
 from collections.abc import Callable, Sequence
 from multiprocessing import forkserver
 from multiprocessing.process import BaseProcess
@@ -117,15 +116,15 @@ class _Pool:
 
 
 def _start_server() -> None:
-    """Start the server that processes are forked from, deaf to Ctrl-C from its first moment."""
-    if threading.current_thread() is not threading.main_thread():
-        forkserver.ensure_running()
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # which a process that is started keeps
+    """Start the server that processes are forked from, deaf to Ctrl-C from its first moment.
+
+    It keeps the mask that it is started with; here a Ctrl-C only waits until it is started.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         forkserver.ensure_running()
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _run(work: Work[Any, Any], at: int, job: Any, told: Any) -> None:
