@@ -6,7 +6,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from agents.rewards.facts import FactColumns, clip, clip_columns
+from agents.rewards.fact_columns import FactColumns
+from agents.rewards.facts import clip, clip_columns
 from agents.rewards.rules import Rule
 from agents.rewards.signals import aggregate
 from schemas.game import Domain

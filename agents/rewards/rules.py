@@ -10,7 +10,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.rewards.facts import FactColumns, OneFacts, clip, clip_columns
+from agents.rewards.fact_columns import FactColumns
+from agents.rewards.facts import OneFacts, clip, clip_columns
 from agents.rewards.formulas import FORMULAS, Formula
 from schemas.errors import refuse, shown
 from schemas.game import Game
@@ -61,11 +62,14 @@ class WeightedRule:
 
     def columns(self, facts: FactColumns) -> Columns:
         """Return the rewards of N outcomes."""
+        values = np.empty(facts.n)
         with np.errstate(all="ignore"):
-            total = np.full(facts.n, self._bias)
-            for name, weight in self._weights:
-                total += weight * facts.get(name)
-            return clip_columns(self._scale * total)
+            for at, block in facts.blocks():
+                total = np.full(block.n, self._bias)
+                for name, weight in self._weights:
+                    total += weight * block.get(name)
+                values[at] = clip_columns(self._scale * total)
+        return values
 
     def part_columns(self, facts: FactColumns) -> dict[str, Columns]:
         """Return each fact's part."""
@@ -98,13 +102,16 @@ class FormulaRule:
 
     def columns(self, facts: FactColumns) -> Columns:
         """Return the rewards of N outcomes."""
+        values = np.empty(facts.n)
         with np.errstate(all="ignore"):
-            total = np.zeros(facts.n)
-            for part in self._formula.parts(facts).values():
-                total = total + part
-            if self._formula.bound is not None:
-                total = np.minimum(total, self._formula.bound(facts))
-            return clip_columns(self._scale * total)
+            for at, block in facts.blocks():
+                total = np.zeros(block.n)
+                for part in self._formula.parts(block).values():
+                    total += part
+                if self._formula.bound is not None:
+                    total = np.minimum(total, self._formula.bound(block))
+                values[at] = clip_columns(self._scale * total)
+        return values
 
     def part_columns(self, facts: FactColumns) -> dict[str, Columns]:
         """Return the formula's parts."""

@@ -2,7 +2,7 @@
 
 import pyarrow as pa
 
-from agents.rewards.facts import FactColumns
+from agents.rewards.fact_columns import FactColumns
 from agents.rewards.rules import compile_reward
 from infra.backtest.compare import Values
 from schemas.rewards import Reward

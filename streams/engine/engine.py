@@ -124,7 +124,9 @@ class PartitionEngine:
         except Exception as error:
             app = self.settings.app
             self._tasks.fatal(f"{app}[{part.partition}] could not fold {batch!r}", error)
-        self._meter.fold_s += self._warn_slow("fold", part, started)
+        took = self._warn_slow("fold", part, started)
+        self._meter.fold_s += took
+        part.pace.folded(took, full=bool(part.rest))
         counts = (len(batch.records), len(effects.outputs))
         part.in_flight += 1
         part.tail = self._tasks.spawn(

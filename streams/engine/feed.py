@@ -42,7 +42,8 @@ class Feed:
             if not part.rest:
                 part.rest = await self._take(part)
                 continue
-            records, part.rest = cut(part.rest, self._settings.batch_bytes)
+            most = min(self._settings.batch_bytes, part.pace.max_bytes)
+            records, part.rest = cut(part.rest, most)
             batch = Batch(part, records)
             part.pending.append(batch)
             part.update()

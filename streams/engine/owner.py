@@ -14,6 +14,7 @@ from aiokafka import ConsumerRebalanceListener, TopicPartition
 from schemas.kafka import KafkaSettings
 from streams.engine.commit import Committer
 from streams.engine.feed import Feed
+from streams.engine.pace import Pace
 from streams.engine.part import Part
 from streams.engine.records import FoldFactory, PartitionFold
 from streams.engine.settings import EngineError, EngineSettings
@@ -86,7 +87,9 @@ class Owner(ConsumerRebalanceListener):  # type: ignore[misc]
             if part.fold is not None:
                 self._go(part)
         for partition in new:
-            part = Part(self._settings.source, partition, self._settings.batches_out)
+            s = self._settings
+            pace = Pace(s.batch_bytes, s.session_timeout_ms)
+            part = Part(s.source, partition, s.batches_out, pace)
             self.parts[partition] = part
             part.recovering = self._tasks.spawn(self._recover(part))
         log.info("%s assigned %s, new %s", self._settings.app, sorted(self._held), new)

@@ -8,6 +8,7 @@ from collections import deque
 from aiokafka import TopicPartition
 
 from streams.engine.commit import Committer
+from streams.engine.pace import Pace
 from streams.engine.records import Batch, PartitionFold, Record
 from streams.engine.source import Cursor
 from streams.engine.table import StateTable
@@ -16,13 +17,16 @@ from streams.engine.table import StateTable
 class Part:
     """One owned partition: its table, producer, place in the source and work in hand."""
 
-    def __init__(self, topic: str, partition: int, batches_out: int) -> None:
+    def __init__(
+        self, topic: str, partition: int, batches_out: int, pace: Pace | None = None
+    ) -> None:
         self.partition = partition
         self.tp = TopicPartition(topic, partition)
         self.table = StateTable()
         self.fold: PartitionFold | None = None
         self.committer: Committer | None = None
         self.cursor = Cursor(0)
+        self.pace = pace or Pace(8_000_000, 10_000)
         self.committed = -1
         """Last source offset that is durable."""
         self.live = True

@@ -30,7 +30,8 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     batch_records: int = 2_000
     """Most records of a batch; 2,000 is the knee of throughput against latency."""
     batch_bytes: int = 8_000_000
-    """Most bytes of keys and values of a batch; one larger record is still a batch of its own."""
+    """Most bytes of keys and values of a batch; one larger record is still a batch of its own.
+    After a take-over batches begin small, and they shrink where a fold takes long."""
     batches_out: int = 2
     """Batches of a partition between source and commit; above two nothing is gained."""
     channel_batches: int = 8

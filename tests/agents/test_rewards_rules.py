@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 
 from agents.rewards.columns import rescored
-from agents.rewards.facts import FactColumns
+from agents.rewards.fact_columns import FactColumns
 from agents.rewards.formulas import ARCHETYPES, FORMULAS, brier
 from agents.rewards.rules import Rule, compile_reward
 from agents.rewards.signals import aggregate
@@ -167,8 +167,18 @@ outcomes = st.lists(
 )
 
 
-@settings(max_examples=400, deadline=None)
-@given(st.sampled_from(sorted(RULES)), outcomes)
+even = st.lists(st.sampled_from(known), max_size=6, unique=True).flatmap(
+    lambda names: st.lists(
+        st.none()
+        | st.tuples(*[numbers] * len(names)).map(lambda row: dict(zip(names, row, strict=True))),
+        max_size=6,
+    )
+)
+"""What games mostly write: the same facts in the same order, or none."""
+
+
+@settings(max_examples=120, deadline=None)
+@given(st.sampled_from(sorted(RULES)), outcomes | even)
 def test_columns_equal_the_form_for_one_event(
     name: str, facts: list[dict[str, float] | None]
 ) -> None:
@@ -180,7 +190,7 @@ def test_columns_equal_the_form_for_one_event(
     column = pa.array(items, pa.map_(pa.string(), pa.float64()))
     columns = FactColumns.of_column(column)
     one_by_one = [rule.value(f or {}) for f in facts]
-    assert rule.columns(columns).tolist() == one_by_one
+    assert rule.columns(columns).tobytes() == np.array(one_by_one).tobytes()
     assert all(-1 <= value <= 1 for value in one_by_one)
     parts = rule.part_columns(columns)
     for row, f in enumerate(facts):
@@ -201,6 +211,35 @@ def test_columns_of_a_part_of_a_table_are_its_own() -> None:
         -0.5,
     ]
     assert battle.columns(FactColumns.of_column(table.slice(4).column("f"))).tolist() == []
+
+
+def test_null_outcome_has_no_facts_whatever_lies_behind_it() -> None:
+    offsets = pa.array([0, 1, 2, 3], pa.int32())
+    names, values = pa.array(["victory"] * 3), pa.array([1.0, 1.0, 1.0])
+    mask = pa.array([False, True, False])
+    maps = pa.MapArray.from_arrays(offsets, names, values, mask=mask)
+    assert RULES["battle@1"].columns(FactColumns.of_column(maps)).tolist() == [0.5, 0.0, 0.5]
+
+
+def test_blocks_together_are_the_whole() -> None:
+    won = [[("victory", 1.0), ("own_casualties", float(i))] for i in range(7)]
+    for rows in (won, [*won, None, [("defeat", 1.0)]]):
+        facts = FactColumns.of_column(pa.array(rows, pa.map_(pa.string(), pa.float64())))
+        for name in ("victory", "own_casualties", "defeat", "nothing"):
+            whole, flags = np.empty(facts.n), np.empty(facts.n, np.bool_)
+            for at, block in facts.blocks(2):
+                whole[at], flags[at] = block.get(name, -7.0), block.has(name)
+            assert whole.tolist() == [dict(row or ()).get(name, -7.0) for row in rows]
+            assert flags.tolist() == [name in dict(row or ()) for row in rows]
+            assert facts.get(name, -7.0).tolist() == whole.tolist()
+
+
+@pytest.mark.parametrize("other", [["abc", "d"], ["a", "bcd"], ["ab", "cx"]])
+def test_texts_of_equal_length_are_not_taken_for_the_same(other: list[str]) -> None:
+    rows = [[("ab", 1.0), ("cd", 2.0)], [(name, 3.0) for name in other]]
+    facts = FactColumns.of_column(pa.array(rows, pa.map_(pa.string(), pa.float64())))
+    for name in {"ab", "cd", *other}:
+        assert facts.get(name).tolist() == [dict(row).get(name, 0.0) for row in rows]
 
 
 @pytest.mark.parametrize(

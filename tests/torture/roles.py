@@ -32,8 +32,6 @@ SLOWLY = 4.0
 """Rounds beyond what was asked for take so many times as long: they only keep up the load while the
 last faults are done."""
 REBALANCE_MS = 6_000
-BATCH_BYTES = 1_000_000
-"""Folded without a heartbeat: short of the session on a machine that does ten things at once."""
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,7 +104,6 @@ def rewards(place: Place) -> None:
         session_timeout_ms=SESSION_MS,
         heartbeat_ms=800,
         rebalance_timeout_ms=REBALANCE_MS,
-        batch_bytes=BATCH_BYTES,
     )
     games = {"torture": torture_game()}
     run_fold_worker("rewards", made, place.kafka, MakeRewardsFold(games, place.topics))

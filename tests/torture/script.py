@@ -29,7 +29,7 @@ AGAIN_ROUNDS = 2
 """A record that is sent again comes again so much later."""
 BLOCK = 8
 """Rounds after which nothing is held back: a game may end there."""
-LATE, BAD, AGAIN, SINGLE, HELD = 0.01, 0.001, 0.01, 0.02, 0.1
+LATE, BAD, AGAIN, SINGLE, HELD = 0.01, 0.001, 0.01, 0.02, 0.3
 PACK_EVENTS = 40
 DOMAINS = ("combat", "growth")
 
@@ -53,6 +53,8 @@ class Said(msgspec.Struct):
     decisions: int = 0
     late: int = 0
     bad: int = 0
+    held: int = 0
+    """Partitions held back, so that others overtook them."""
 
 
 def torture_game() -> Game:
@@ -129,19 +131,22 @@ class Script:
 
     def _rounds_due(self, n: int) -> Iterator[list[Piece]]:
         """Whole partitions are held back for up to two rounds, so that others overtake them."""
-        block, place = divmod(n, BLOCK)
-        draw = random.Random(f"{self._play.seed}/{self._game}/{block}/held")
-        held = {p for p in range(self._play.partitions) if draw.random() < HELD * 3}
+        held, place = self._held(n // BLOCK), n % BLOCK
         if place == 5:
             for back in (2, 1):
                 yield [x for x in self._own(n - back) if x[0] in held]
         now = self._own(n)
         yield [x for x in now if x[0] not in held] if place in (3, 4) else now
 
+    def _held(self, block: int) -> set[int]:
+        draw = random.Random(f"{self._play.seed}/{self._game}/{block}/held")
+        return {p for p in range(self._play.partitions) if draw.random() < HELD}
+
     def decision_ids(self, rounds: int) -> tuple[set[str], Said]:
         """Return the good decisions of the first `rounds` rounds, and what else was said."""
         good: set[str] = set()
         said = Said()
+        said.held = sum(len(self._held(block)) for block in range(rounds // BLOCK))
         for n in range(rounds):
             for actor in range(self._play.actors):
                 turn = self._turn(actor, n)

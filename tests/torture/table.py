@@ -67,6 +67,8 @@ def _one(report: Report) -> str:
         f"Seed {report.seed}: {v.decisions:,} decisions, {v.events:,} events and "
         f"{report.seconds:,.0f} s; {said}.",
         "",
+        f"Each process: killed {report.least['kill']} times, paused {report.least['pause']} times.",
+        "",
         "| fault | times | lost | doubled |",
         "|---|---:|---:|---:|",
         *(f"| {what} | {n:,} | {v.lost} | {v.doubled} |" for what, n in _rows(report)),
@@ -99,6 +101,7 @@ def _rows(report: Report) -> list[tuple[str, int]]:
         *rows,
         ("partition moved to the other rewards worker", report.moves),
         ("record sent again", v.again),
+        ("partition held back until others had overtaken it", v.said.held),
         ("outcome late", v.said.late),
         ("bad event or record, now a dead letter", v.dead_letters),
     ]
