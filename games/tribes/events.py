@@ -47,20 +47,29 @@ class Chosen(NamedTuple):
     version: str
 
 
-def standing(tribes: Tribes, seat: Seat) -> dict[str, float]:
-    """Return where a tribe stands."""
-    w, a = seat.world, seat.tribe
-    return {
-        "points": float(tribes.points[w, a]),
-        "rank": float(tribes.rank[w, a]),
-        "villages": float(tribes.villages[w, a]),
-        "production": float(tribes.production[w, a]),
-        "resources": float(tribes.resources[w, a]),
-        "army": float(tribes.army[w, a]),
+Standings = dict[str, list[list[float]]]
+"""By fact, then world, then tribe."""
+
+
+def standings(tribes: Tribes) -> Standings:
+    """Return where every tribe stands, taken once for all that a turn tells."""
+    columns = {
+        "points": tribes.points,
+        "rank": tribes.rank.astype(np.float64),
+        "villages": tribes.villages,
+        "production": tribes.production,
+        "resources": tribes.resources,
+        "army": tribes.army,
     }
+    return {name: column.tolist() for name, column in columns.items()}
 
 
-def decided(tribes: Tribes, seat: Seat, chosen: Chosen, now_ms: int) -> Decision:
+def standing(table: Standings, seat: Seat) -> dict[str, float]:
+    """Return where a tribe stands."""
+    return {name: rows[seat.world][seat.tribe] for name, rows in table.items()}
+
+
+def decided(tribes: Tribes, table: Standings, seat: Seat, chosen: Chosen, now_ms: int) -> Decision:
     """Return the decision, before its turn is taken."""
     turn = int(tribes.turn[seat.world])
     action = chosen.action
@@ -85,7 +94,7 @@ def decided(tribes: Tribes, seat: Seat, chosen: Chosen, now_ms: int) -> Decision
         policy_version=chosen.version,
         explored=chosen.explored,
         opponent_id=None if rival is None else seat.actor(int(rival)),
-        facts=standing(tribes, seat),
+        facts=standing(table, seat),
         game_time=float(turn),
         action_type=rules.ACTION_NAMES[action].partition("_")[0],
     )
@@ -135,7 +144,7 @@ def arrived(
         yield _outcome(seat, turn, facts, won, now_ms)
 
 
-def suffered(tribes: Tribes, seat: Seat, battles: Battles, now_ms: int) -> Iterator[Snapshot]:
+def suffered(table: Standings, seat: Seat, battles: Battles, now_ms: int) -> Iterator[Snapshot]:
     """Yield what others' marches did to us: who, and what was lost by it, in points."""
     theirs = (battles.world == seat.world) & (battles.defender == seat.tribe)
     for k in np.flatnonzero(theirs).tolist():
@@ -148,12 +157,12 @@ def suffered(tribes: Tribes, seat: Seat, battles: Battles, now_ms: int) -> Itera
             game=GAME,
             actor_id=seat.actor(seat.tribe),
             event_time_ms=now_ms,
-            facts={"lost": lost, **standing(tribes, seat)},
+            facts={"lost": lost, **standing(table, seat)},
             opponent_id=seat.actor(int(battles.attacker[k])),
         )
 
 
-def ended(tribes: Tribes, seat: Seat, result: Result, now_ms: int) -> EpisodeEnd:
+def ended(table: Standings, seat: Seat, result: Result, now_ms: int) -> EpisodeEnd:
     """Return the match's end."""
     return EpisodeEnd(
         game=GAME,
@@ -164,7 +173,7 @@ def ended(tribes: Tribes, seat: Seat, result: Result, now_ms: int) -> EpisodeEnd
         terminated=True,
         truncated=False,
         result=result,
-        facts=standing(tribes, seat),
+        facts=standing(table, seat),
     )
 
 

@@ -23,6 +23,7 @@ from games.tribes.events import (
     decided,
     ended,
     result_of,
+    standings,
     suffered,
 )
 from games.tribes.scripted import ScriptedPolicy, ScriptedRule
@@ -79,24 +80,31 @@ class TribesMatches:
         rivals = self._scripted.act(seen[others], legal[others], self._streams.rows(others))
         actions[others] = rivals.actions
         chosen = [_chosen(seen[row], legal[row], choice, k, version) for k, row in enumerate(seats)]
+        table = standings(self._worlds)
         said = [
-            [decided(self._worlds, seat, chosen[k], now_ms)] for k, seat in enumerate(self._seats)
+            decided(self._worlds, table, seat, chosen[k], now_ms)
+            for k, seat in enumerate(self._seats)
         ]
         turn = self._worlds.step(actions.reshape(n, _T))
         events: list[ActorEvent] = []
         ends: list[MatchEnd] = []
         over, points = self._worlds.over, self._worlds.points
+        table = standings(self._worlds)
+        fought = set(turn.battles.world.tolist())
         for k, seat in enumerate(self._seats):
-            events += said[k]
+            events.append(said[k])
             events += self._came(seat, chosen[k].action, turn, now_ms)
+            if k in fought:
+                events += arrived(seat, turn.battles, self._expected, now_ms)
+                events += suffered(table, seat, turn.battles, now_ms)
             if over[k]:
                 result = result_of(points[k], seat.tribe)
-                events.append(ended(self._worlds, seat, result, now_ms))
+                events.append(ended(table, seat, result, now_ms))
                 ends.append(MatchEnd("scripted", version, result, rules.TURNS))
         return Step(events, n, version, list(range(n)), ends)
 
     def _came(self, seat: Seat, action: int, turn: Turn, now_ms: int) -> list[ActorEvent]:
-        """What a turn brought to a tribe of ours, and what earlier marches did."""
+        """What a turn brought to a tribe of ours at once."""
         events: list[ActorEvent] = []
         outcome = at_once(self._worlds, seat, action, turn, now_ms)
         if outcome is not None:
@@ -104,9 +112,6 @@ class TribesMatches:
         else:
             sent = seat.decision_id(int(self._worlds.turn[seat.world]) - 1)
             self._expected[sent] = bool(turn.expected[seat.world, seat.tribe])
-        if len(turn.battles.world):
-            events += arrived(seat, turn.battles, self._expected, now_ms)
-            events += suffered(self._worlds, seat, turn.battles, now_ms)
         return events
 
     def _begin(self, k: int) -> Seat:
