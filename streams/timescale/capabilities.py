@@ -36,9 +36,11 @@ class _Feature(msgspec.Struct, frozen=True):
     otherwise: State
     instead: str | None = None
     """File with plain SQL that does the same."""
+    of_timescaledb: bool = True
 
 
 _FEATURES = (
+    _Feature("lz4", "lz4.sql", "off", of_timescaledb=False),
     _Feature("hypertable", "hypertable.sql", "plain"),
     _Feature("compression", "compression.sql", "off"),
     _Feature("continuous_aggregate", "hourly_continuous.sql", "plain", "hourly_plain.sql"),
@@ -128,7 +130,7 @@ def _try(
     connection: psycopg.Connection[Any], feature: _Feature, extension: Capability
 ) -> Capability:
     reason = extension.reason
-    if extension.state == "on":
+    if extension.state == "on" or not feature.of_timescaledb:
         reason = _attempt(connection, sql_file(f"optional/{feature.file}"))
         if not reason:
             return Capability(feature.name, "on")

@@ -7,7 +7,7 @@ negative zero or a huge whole float in jsonb) puts the row's own bytes into ``ex
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import Any, Literal
 
 import msgspec
@@ -92,15 +92,15 @@ _JSONB = b"\x01"
 
 _is_language = tuple(column.source.startswith("language.") for column in COLUMNS)
 _get = attrgetter(
-    *("game" if said else c.source for c, said in zip(COLUMNS, _is_language, strict=True))
+    *("language" if said else c.source for c, said in zip(COLUMNS, _is_language, strict=True))
 )
-"""All values of a row in one call; the language's own are put in after it."""
+"""All values of a row in one call; a language's own are put in after it."""
 _LANGUAGE = slice(_is_language.index(True), _is_language.index(True) + sum(_is_language))
 _get_language = attrgetter(*Language.__struct_fields__)
-_NO_LANGUAGE = (None,) * len(Language.__struct_fields__)
-_TEXTS = [i for i, column in enumerate(COLUMNS) if column.kind == "text"]
 _TIMES = [i for i, column in enumerate(COLUMNS) if column.kind == "time"]
 _JSONS = [i for i, column in enumerate(COLUMNS) if column.kind == "json"]
+_TEXTS = [i for i, column in enumerate(COLUMNS) if column.kind == "text"]
+_get_texts = itemgetter(*_TEXTS)
 
 _encode_row = msgspec.msgpack.Encoder(order="deterministic").encode
 _decode_row = msgspec.msgpack.Decoder(Experience).decode
@@ -109,9 +109,10 @@ _encode_json = msgspec.json.encode
 
 def row_values(row: Experience) -> list[Any]:
     """Return a row's values in the order of `NAMES`, as `WIRE` types them."""
-    values = [*_get(row), row.language is not None, None]
-    said = row.language
-    values[_LANGUAGE] = _NO_LANGUAGE if said is None else _get_language(said)
+    values = list(_get(row))
+    if row.language is not None:
+        values[_LANGUAGE] = _get_language(row.language)
+    values += (row.language is not None, None)
     for i in _TIMES:
         if values[i] is not None:
             values[i] = values[i] * 1000 - _EPOCH_US
@@ -122,7 +123,7 @@ def row_values(row: Experience) -> list[Any]:
             data = _encode_json(value)
             values[i] = _JSONB + data
             exact = exact or b"-0.0" in data or b"\\u0000" in data or _grows(value, data)
-    if exact or any("\0" in values[i] for i in _TEXTS if values[i] is not None):
+    if exact or "\0" in "".join(filter(None, _get_texts(values))):
         _make_sayable(values, row)
     return values
 

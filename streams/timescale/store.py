@@ -18,7 +18,7 @@ from streams.timescale.migrations import migrate, statements
 
 _STAGING = statements(
     f"""
-CREATE TEMP TABLE IF NOT EXISTS staging ON COMMIT DELETE ROWS AS
+CREATE TEMP TABLE IF NOT EXISTS staging WITH (toast_tuple_target = 8160) ON COMMIT DELETE ROWS AS
 SELECT {", ".join(NAMES)} FROM experiences WITH NO DATA
 """
 )
@@ -43,7 +43,8 @@ SET synchronous_commit = off;
 SET idle_in_transaction_session_timeout = '15s';
 SET lock_timeout = '30s';
 SET client_min_messages = warning;
-SET timezone = 'UTC'
+SET timezone = 'UTC';
+SET temp_buffers = '64MB'
 """
 """An answer before the disk's is enough: a crash of the server takes rows and offset back
 together, and what they stood for is read again. And a sink that was stopped in a transaction must

@@ -1,0 +1,286 @@
+"""Storage: binary COPY beside executemany on the same rows, and the archiver's way to Parquet.
+
+    python -m benchmarks.sink_copy --rounds 3          # about a minute a round
+
+Every round stores the same rows both ways in databases of a server of its own (TimescaleDB where
+`make timescale` was done, and PostgreSQL), in batches of 2,000 with the offset in the same
+transaction, and checks that they hold the same. CPU seconds of the client and of its session in the
+server are counted apart. Then it seals the same rows as windows. Figures are medians.
+
+Exit codes: 0 all targets are met, 1 one is missed or the stores differ, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import msgspec
+import psycopg
+from psycopg.types.json import Jsonb
+
+from benchmarks.sink_rows import SHAPES, game_of, make_rows
+from infra import logs
+from infra.timescale.database import LocalDatabase, Runner
+from infra.timescale.postgres import find_server, has_tree
+from schemas.arrow import rows_digest, rows_to_table
+from schemas.database import DatabaseSettings
+from schemas.game import Game
+from schemas.records import Experience, WindowRule, decode_rows, encode_rows
+from streams.archiver.files import parquet_bytes, store_window
+from streams.archiver.store import ArchiveStore
+from streams.archiver.windows import SealedWindow
+from streams.timescale.columns import COLUMNS, NAMES
+from streams.timescale.store import Batch, Place, Store, stored_digests
+
+ROOT = Path(__file__).parents[1]
+RESULT = ROOT / "benchmarks" / "results" / "sink.json"
+N_ROWS = {"small": 20_000, "battle": 6_000}
+BATCH = 2_000
+WINDOW_ROWS = 5_000
+TICKS_A_S = os.sysconf("SC_CLK_TCK")
+TARGETS = {"COPY times executemany, CPU": 4.0, "archiver rows a CPU second": 200_000.0}
+
+
+class Cost(msgspec.Struct):
+    """Seconds that one way took for all rows."""
+
+    wall_s: float
+    client_s: float
+    server_s: float = 0.0
+
+
+def main() -> int:
+    """Run all rounds, print the table and write the result."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.sink_copy", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    options = parser.parse_args()
+    try:
+        result = measure(options.rounds)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    RESULT.write_text(json.dumps(result, indent=2) + "\n", "utf-8")
+    print(json.dumps(result) if options.json else as_table(result))
+    return 0 if all(result["met"].values()) else 1
+
+
+def measure(rounds: int) -> dict[str, Any]:
+    """Return the figures of all shapes on all servers of this machine."""
+    logs.configure("bench", "warning")
+    folder = Path(tempfile.mkdtemp(prefix="bench-", dir=_home()))
+    runners: list[Runner] = [
+        *(("tree",) if has_tree() else ()),
+        *(("plain",) if find_server() is not None else ()),
+    ]
+    stores: dict[str, Any] = {}
+    try:
+        for runner in runners:
+            local = LocalDatabase(folder / runner, runner)
+            try:
+                settings = local.start()
+                stores[runner] = {s: _compare(settings, s, rounds) for s in SHAPES}
+            finally:
+                local.wipe()
+        archive = {shape: _archive(shape, folder, rounds) for shape in SHAPES}
+    finally:
+        shutil.rmtree(folder)
+    return _result(stores, archive, rounds)
+
+
+def _result(stores: dict[str, Any], archive: dict[str, Any], rounds: int) -> dict[str, Any]:
+    ratios = [found["times_cpu"] for of in stores.values() for found in of.values()]
+    best = max(found["rows_per_cpu_s"] for found in archive.values())
+    measured = dict(zip(TARGETS, (min(ratios, default=0.0), best), strict=True))
+    return {
+        "machine": {"cpus": os.cpu_count(), "python": platform.python_version()},
+        "rounds": rounds,
+        "rows": N_ROWS,
+        "batch": BATCH,
+        "targets": TARGETS,
+        "measured": measured,
+        "met": {name: measured[name] >= wanted for name, wanted in TARGETS.items()},
+        "database": stores,
+        "archiver": archive,
+    }
+
+
+def _compare(settings: DatabaseSettings, shape: str, rounds: int) -> dict[str, Any]:
+    rows = make_rows(shape, N_ROWS[shape])
+    ways: dict[str, Callable[[Store, Batch], object]] = {
+        "copy": lambda store, batch: store.write(batch),
+        "executemany": _executemany,
+    }
+    costs: dict[str, list[Cost]] = {name: [] for name in ways}
+    for i in range(rounds):
+        print(f"{shape}: round {i + 1} of {rounds}", file=sys.stderr, flush=True)
+        digests = set()
+        for name, write in ways.items():
+            cost, digest = _store_all(settings, rows, write)
+            costs[name].append(cost)
+            digests.add(digest)
+        if digests != {rows_digest(rows)}:
+            msg = f"both ways must store the same rows; got {digests}"
+            raise RuntimeError(msg)
+    found: dict[str, Any] = {name: _medians(of, len(rows)) for name, of in costs.items()}
+    one, other = found["copy"], found["executemany"]
+    found["times_cpu"] = one["rows_per_cpu_s"] / other["rows_per_cpu_s"]
+    found["times_wall"] = one["rows_per_wall_s"] / other["rows_per_wall_s"]
+    found["times_client_cpu"] = one["rows_per_client_cpu_s"] / other["rows_per_client_cpu_s"]
+    return found
+
+
+def _store_all(
+    settings: DatabaseSettings, rows: Sequence[Experience], write: Callable[[Store, Batch], object]
+) -> tuple[Cost, str]:
+    name = f"bench_{time.monotonic_ns()}"
+    with psycopg.connect(**settings.connection(), autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}".encode())
+        store = Store.open(msgspec.structs.replace(settings, database=name), "experiences")
+        store.place(0)
+        pid = store.connection.info.backend_pid
+        served, wall, cpu = _cpu_of(pid), time.perf_counter(), time.process_time()
+        for i in range(0, len(rows), BATCH):
+            part = list(rows[i : i + BATCH])
+            write(store, Batch(0, i, Place(i + len(part), part[-1].origin), part))
+        cost = Cost(time.perf_counter() - wall, time.process_time() - cpu, _cpu_of(pid) - served)
+        digest = stored_digests(store.connection)[0]
+        store.close()
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+    return cost, digest
+
+
+_INSERT = (
+    f"INSERT INTO experiences ({', '.join(NAMES)}) VALUES ({', '.join(['%s'] * len(NAMES))}) "
+    "ON CONFLICT DO NOTHING"
+).encode()
+
+
+def _executemany(store: Store, batch: Batch) -> None:
+    """As one writes it without COPY: Python's own types, and psycopg's pipeline below it."""
+    with store.connection.transaction(), store.connection.cursor() as cursor:
+        store._lock(batch)
+        cursor.executemany(_INSERT, [_plain_values(row) for row in batch.rows])
+        store._advance(batch, len(batch.rows))
+
+
+def _plain_values(row: Experience) -> list[Any]:
+    values: list[Any] = []
+    for column in COLUMNS:
+        above, _, below = column.source.partition(".")
+        value = getattr(row, above)
+        if below and value is not None:
+            value = getattr(value, below)
+        if value is not None and column.kind == "time":
+            value = datetime.fromtimestamp(value / 1000, UTC)
+        elif value is not None and column.kind == "json":
+            value = Jsonb(value)
+        values.append(value)
+    return [*values, row.language is not None, None]
+
+
+def _cpu_of(pid: int) -> float:
+    """CPU seconds of a session's process in the server."""
+    fields = Path(f"/proc/{pid}/stat").read_text("utf-8").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS_A_S
+
+
+def _medians(costs: list[Cost], n: int) -> dict[str, float]:
+    return {
+        "rows_per_wall_s": n / median(c.wall_s for c in costs),
+        "rows_per_client_cpu_s": n / median(c.client_s for c in costs),
+        "rows_per_cpu_s": n / median(c.client_s + c.server_s for c in costs),
+        "rows_per_server_cpu_s": n / max(median(c.server_s for c in costs), 1e-9),
+    }
+
+
+def _archive(shape: str, folder: Path, rounds: int) -> dict[str, Any]:
+    """Return what the archiver's steps cost a row, and all of them together."""
+    game, rows = game_of(shape), make_rows(shape, WINDOW_ROWS)
+    records = [encode_rows(list(rows[i : i + 50])) for i in range(0, len(rows), 50)]
+    sealed = SealedWindow(
+        partition=0,
+        game=shape,
+        archetype="wolf",
+        rule=WindowRule(max_rows=WINDOW_ROWS, max_span_ms=10_000),
+        rows=rows,
+    )
+    steps: dict[str, Callable[[], object]] = {
+        "decode": lambda: [decode_rows(record) for record in records],
+        "digest": lambda: rows_digest(rows),
+        "columns": lambda: rows_to_table(rows, game.observation.size, game.actions.n),
+        "columns and Parquet, zstd": lambda: parquet_bytes(sealed, game, "x"),
+        "columns and Parquet, uncompressed": lambda: parquet_bytes(sealed, game, "x", "none"),
+        "all, from record to stored file": lambda: _seal(folder, records, sealed, game),
+    }
+    us = {name: 1e6 * _cpu_of_call(step, rounds) / len(rows) for name, step in steps.items()}
+    return {
+        "row_bytes": sum(map(len, records)) / len(rows),
+        "us_a_row": us,
+        "rows_per_cpu_s": 1e6 / us["all, from record to stored file"],
+    }
+
+
+def _seal(folder: Path, records: list[bytes], sealed: SealedWindow, game: Game) -> None:
+    rows = [r for record in records for r in decode_rows(record) if isinstance(r, Experience)]
+    place = tempfile.mkdtemp(dir=folder)
+    window = msgspec.structs.replace(sealed, rows=rows)
+    store_window(ArchiveStore.open(place), window, game, "zstd")
+    shutil.rmtree(place)
+
+
+def _cpu_of_call(call: Callable[[], object], rounds: int) -> float:
+    """Median CPU seconds of a call, all threads."""
+    found = []
+    for _ in range(max(rounds, 3) * 2 + 1):
+        begin = time.process_time()
+        call()
+        found.append(time.process_time() - begin)
+    return median(found[1:])
+
+
+def _home() -> Path:
+    home = ROOT / ".grindstone"
+    home.mkdir(exist_ok=True)
+    return home
+
+
+def as_table(result: dict[str, Any]) -> str:
+    """Return the result for people."""
+    heads = "".join(
+        f"{name:>14}" for name in ("rows/s", "/client CPU s", "/CPU s", "/server CPU s")
+    )
+    lines = [f"{'server':8}{'shape':8}{'way':12}{heads}"]
+    for runner, of in result["database"].items():
+        for shape, found in of.items():
+            for way in ("copy", "executemany"):
+                figures = "".join(f"{value:>14,.0f}" for value in found[way].values())
+                lines.append(f"{runner:8}{shape:8}{way:12}{figures}")
+            times = [f"{found[f'times_{of}']:.1f} ({of})" for of in ("cpu", "client_cpu", "wall")]
+            lines.append(f"{'':16}COPY stores so many times the rows: {', '.join(times)}")
+    for shape, found in result["archiver"].items():
+        lines.append(
+            f"archiver, {shape} ({found['row_bytes']:,.0f} bytes a row): "
+            f"{found['rows_per_cpu_s']:,.0f} rows a CPU second"
+        )
+        lines += [f"    {us:7.2f} us a row  {name}" for name, us in found["us_a_row"].items()]
+    for name, wanted in result["targets"].items():
+        verdict = "met" if result["met"][name] else "MISSED"
+        lines.append(f"{name}: {result['measured'][name]:,.1f} (target {wanted:,.0f}): {verdict}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
