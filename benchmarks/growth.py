@@ -108,9 +108,12 @@ def draw(results: dict[str, list[dict[str, Any]]], path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
+    n = len(results)
+    figure, axes = pyplot.subplots(
+        1, n, figsize=(4.5 * n, 3.4), layout="constrained", squeeze=False
+    )
     labels = {"open": "open decisions", "partitions": "partitions of one worker"}
-    for axis, (name, series) in zip(axes, results.items(), strict=True):
+    for axis, (name, series) in zip(axes[0], results.items(), strict=True):
         costs = [r["us_an_event"] for r in series]
         middle = mean(costs)
         axis.axhspan(middle * (1 - FLAT), middle * (1 + FLAT), alpha=0.15, label="mean ± 20 %")

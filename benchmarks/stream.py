@@ -32,6 +32,7 @@ ROOT = Path(__file__).parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "stream.json"
 PEERS_DIR = ROOT.parent / "shared" / "peers"
 WORK_DIR = Path.home() / ".cache" / "stream-peers"
+KINDS = ["single", "packs", "single-whole", "packs-whole", "rewards"]
 PEERS = ["ks-mem-eos", "ks-rocksdb-eos", "bytewax-recovery", "quix-alo", "quix-eos"]
 ROUND_LIMIT_S = 1_800.0
 """The first one makes the peers' environments."""
@@ -88,7 +89,7 @@ def run_round(options: argparse.Namespace, names: list[str], ours: Path) -> list
     """
     contender = [
         "env", f"PYTHONPATH={ROOT}", sys.executable, "-m", "benchmarks.stream_round",
-        "--results", str(ours), "--work", str(options.work),
+        "--results", str(ours), "--work", str(options.work), "--kinds", options.kinds,
     ]  # fmt: skip
     environment = os.environ | {"PEERS_DIR": str(options.work), "PEER_CMD": shlex.join(contender)}
     command = [str(options.peers / "bench.sh"), "1", *names]
@@ -194,6 +195,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--peers", type=Path, default=PEERS_DIR, help=f"default: {PEERS_DIR}")
     parser.add_argument("--work", type=Path, default=WORK_DIR, help=f"default: {WORK_DIR}")
     parser.add_argument("--names", default=",".join(PEERS), help="peers, with commas")
+    parser.add_argument("--kinds", default=",".join(KINDS), help="of ours, with commas")
     parser.add_argument("--result", type=Path, default=RESULT)
     parser.add_argument("--json", action="store_true")
     return parser.parse_args()

@@ -152,7 +152,10 @@ async def measure(kind: str, kafka: KafkaSettings, out: str) -> dict[str, Any]:
     app = build_app(settings, kafka, make_fold(kind, out, run))
     watch = asyncio.create_task(_watch(app, total, run))
     await run_worker(app)
-    await watch
+    if not watch.done():
+        watch.cancel()
+        msg = f"{kind} must fold all of {source}; it was stopped before the end"
+        raise RuntimeError(msg)
     return run.report(kind)
 
 

@@ -22,7 +22,7 @@ from schemas.events import ActorEvent
 from schemas.game import Game
 from schemas.kafka import KafkaSettings
 from schemas.topics import Topics
-from streams.writer import EventWriter, WriterSettings
+from streams.writer import EventWriter, Protect, WriterSettings
 
 _log = structlog.get_logger(__name__)
 LINGER_MS = 60.0
@@ -54,6 +54,8 @@ class GameConfig(msgspec.Struct, frozen=True, kw_only=True):
     seed: int = 1
     incarnation: str = ""
     """Part of every id; new for each start of the process. Drawn at random when empty."""
+    protect: Protect | None = None
+    """What the writer does to events before the log; needed where a description has `privacy`."""
 
 
 class Swap(msgspec.Struct, frozen=True):
@@ -175,7 +177,7 @@ async def run_game(
     settings = played.settings(game)
     incarnation = config.incarnation or secrets.token_hex(4)
     matches = played.live(game, config.seed, incarnation)
-    writer = EventWriter(kafka, topics, WriterSettings(linger_ms=LINGER_MS))
+    writer = EventWriter(kafka, topics, WriterSettings(linger_ms=LINGER_MS), config.protect)
     await writer.start()
     try:
         live = LiveGame(matches, writer, clock, settings.decisions_per_second, on_metrics)

@@ -1,6 +1,6 @@
 """Records of any topic of ours as plain values, for people and for scripts."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -11,9 +11,13 @@ from schemas.records import decode_dead_letter, decode_metric, decode_rows, deco
 from schemas.topics import Topics
 
 Plain = dict[str, Any]
+Reveal = Callable[[object], object]
+"""Gives an item back with players' text in clear."""
 
 
-def decode(topics: Topics, topic: str, value: bytes | None) -> list[Plain]:
+def decode(
+    topics: Topics, topic: str, value: bytes | None, reveal: Reveal | None = None
+) -> list[Plain]:
     """What a record of `topic` says, one plain dict an event or row.
 
     Bytes that cannot be decoded come as one dict with `error` and `n_bytes`.
@@ -21,7 +25,8 @@ def decode(topics: Topics, topic: str, value: bytes | None) -> list[Plain]:
     if value is None:
         return [{"type": "tombstone"}]
     try:
-        return [_plain(item) for item in items(topics, topic, value)]
+        found = items(topics, topic, value)
+        return [_plain(item if reveal is None else reveal(item)) for item in found]
     except (msgspec.MsgspecError, ValueError) as error:
         return [{"type": "undecodable", "error": str(error), "n_bytes": len(value)}]
 

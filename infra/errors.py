@@ -12,6 +12,7 @@ SPEAKING = frozenset(
         "EngineError",
         "LearnerFencedError",
         "PolicyError",
+        "PrivacyError",
         "QueryError",
         "ReadError",
         "ReplayError",

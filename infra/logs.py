@@ -10,7 +10,7 @@ import structlog
 
 Event = MutableMapping[str, Any]
 
-SECRET_WORDS = ("password", "secret", "token", "sasl_plain")
+SECRET_WORDS = ("password", "secret", "token", "sasl_plain", "master_key")
 HIDDEN = "***"
 
 # A broker that is away makes aiokafka write about 640 lines a worker a minute; five of a kind in

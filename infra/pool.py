@@ -7,6 +7,7 @@ import pickle
 import queue
 import signal
 from collections.abc import Callable, Sequence
+from multiprocessing import forkserver
 from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
 
@@ -52,6 +53,7 @@ class _Pool:
         # Forking this process could hang, for it may have threads.
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload([work.__module__])
+        _start_server()
         self._told: Any = self._context.Queue()
         self._todo = list(enumerate(jobs))[::-1]
         self._work = work
@@ -111,6 +113,18 @@ class _Pool:
             if process.exitcode is None:
                 process.kill()
         self._told.close()
+
+
+def _start_server() -> None:
+    """Start the server that processes are forked from, deaf to Ctrl-C from its first moment.
+
+    It keeps the mask that it is started with; here a Ctrl-C only waits until it is started.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _run(work: Work[Any, Any], at: int, job: Any, told: Any) -> None:

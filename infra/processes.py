@@ -281,8 +281,13 @@ def _evaluator(settings: Settings) -> None:
 def _game(settings: Settings) -> None:
     from games.clock import SystemClock
     from games.live import GameConfig, run_game
+    from infra.privacy import protect_of
 
-    config = GameConfig(models_dir=settings.models_dir.resolve(), seed=settings.seed)
+    config = GameConfig(
+        models_dir=settings.models_dir.resolve(),
+        seed=settings.seed,
+        protect=protect_of(settings, settings.load_game()),
+    )
 
     async def work(stop: asyncio.Event) -> None:
         async with _metrics(settings, "game") as metrics:

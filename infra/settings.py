@@ -41,6 +41,8 @@ SETUP_VARIABLES = frozenset(
 )
 """Read by set-up, Compose, tests, the local broker and database, not by a process."""
 
+_SECRET = ("password", "master_key")
+
 Positive = Annotated[int, Meta(ge=1)]
 PositiveFloat = Annotated[float, Meta(gt=0)]
 TopicPrefix = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]*$", max_length=100)]
@@ -70,6 +72,15 @@ class Restarts(_Part, frozen=True, kw_only=True):
     backoff_max_s: PositiveFloat = 5.0
 
 
+class Privacy(_Part, frozen=True, kw_only=True):
+    """Where players' keys are; needed by games that have human players."""
+
+    keys_dir: str | None = None
+    """None: `keys` below `data_dir`."""
+    master_key: str | None = None
+    """64 hex digits; None: the file `master.key` of the folder."""
+
+
 class Settings(_Part, frozen=True, kw_only=True):
     """Everything a process needs to know."""
 
@@ -89,6 +100,7 @@ class Settings(_Part, frozen=True, kw_only=True):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     rates: Rates = Rates()
     restarts: Restarts = Restarts()
+    privacy: Privacy = Privacy()
 
     @property
     def topics(self) -> Topics:
@@ -104,6 +116,11 @@ class Settings(_Part, frozen=True, kw_only=True):
     def backtests_dir(self) -> Path:
         """A folder per backtest: re-scored windows, manifest and report."""
         return Path(self.data_dir) / "backtests"
+
+    @property
+    def keys_dir(self) -> Path:
+        """Players' keys; keep it out of the backups of the data."""
+        return Path(self.privacy.keys_dir or Path(self.data_dir) / "keys")
 
     @property
     def models_dir(self) -> Path:
@@ -187,11 +204,11 @@ def to_environ(settings: Settings) -> dict[str, str]:
 
 
 def show(settings: Settings) -> dict[str, Any]:
-    """The settings as plain values with every password hidden."""
+    """The settings as plain values with every password and key hidden."""
     document: dict[str, Any] = msgspec.to_builtins(settings)
-    for part in ("kafka", "timescale"):
+    for part in ("kafka", "timescale", "privacy"):
         for name, value in document[part].items():
-            if "password" in name and value:
+            if value and any(secret in name for secret in _SECRET):
                 document[part][name] = "***"
     return document
 
@@ -215,7 +232,7 @@ def _convert(document: dict[str, Any]) -> Settings:
         if isinstance(error.__cause__, SchemaError):  # a struct's own check, wrapped by msgspec
             raise error.__cause__ from None
         known = from_msgspec(error, document)
-        got = "***" if "password" in known.path else known.got
+        got = "***" if any(name in known.path for name in _SECRET) else known.got
         variable = PREFIX + known.path.removeprefix("$.").replace(".", "_").upper()
         raise SchemaError(known.path, known.rule, got, f"set {variable}") from error
 

@@ -12,7 +12,7 @@ from msgspec import Meta
 
 from schemas.errors import from_msgspec, refuse, shown
 from schemas.events import ActorEvent, Decision, Outcome
-from schemas.limits import MAX_VECTOR
+from schemas.limits import MAX_ID_CHARS, MAX_VECTOR
 from schemas.rewards import Reward, RewardName
 
 Positive = Annotated[int, Meta(ge=1)]
@@ -166,6 +166,13 @@ class WindowSize(_Described, frozen=True, kw_only=True):
     max_span_ms: Positive = 5_000
 
 
+class Privacy(_Described, frozen=True, kw_only=True):
+    """That a game has human players, and how they are told; see `docs/privacy.md`."""
+
+    player_prefix: Annotated[str, Meta(min_length=1, max_length=MAX_ID_CHARS)] | None = None
+    """Actors and opponents whose id begins with it are players; `player_id` always names one."""
+
+
 class Game(_Described, frozen=True, kw_only=True):
     """A game as Grindstone knows it."""
 
@@ -180,6 +187,8 @@ class Game(_Described, frozen=True, kw_only=True):
     gate: Gate = Gate()
     time: Time = Time()
     windows: WindowSize = WindowSize()
+    privacy: Privacy | None = None
+    """None: the game has no human players."""
     settings: dict[str, bool | int | float | str | list[float]] = {}
     """The connector's own settings; the connector checks them."""
 

@@ -15,7 +15,7 @@ import msgspec
 from schemas.events import ActorEvent
 from schemas.kafka import KafkaSettings
 from schemas.topics import Topics
-from streams.writer import EventWriter, WriteError, WriterSettings, WriterStats
+from streams.writer import EventWriter, Protect, WriteError, WriterSettings, WriterStats
 
 T = TypeVar("T")
 
@@ -30,12 +30,16 @@ class BlockingEventWriter:
     """
 
     def __init__(
-        self, kafka: KafkaSettings, topics: Topics, settings: WriterSettings | None = None
+        self,
+        kafka: KafkaSettings,
+        topics: Topics,
+        settings: WriterSettings | None = None,
+        protect: Protect | None = None,
     ) -> None:
         settings = settings or WriterSettings()
         self._limit = settings.buffer_bytes
         # Room is asked for here, where the caller can be blocked, not on the loop.
-        self._writer = EventWriter(kafka, topics, settings)
+        self._writer = EventWriter(kafka, topics, settings, protect)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(
             target=self._loop.run_forever, name="grindstone-writer", daemon=True
@@ -58,9 +62,11 @@ class BlockingEventWriter:
         """Take an event, blocking while the buffer is full.
 
         Raises:
-            ValueError: the event is too large; the message names its largest field.
+            ValueError: the event is too large, and the message names its largest field; or it
+                would tell who a player is.
             WriteError: the writer is closed or failed, or no room came within `timeout_s`.
         """
+        event = self._writer.protected(event)
         chunk = self._writer.encode(event)
         with self._changed:
             if not self._has_room(len(chunk)):
@@ -69,6 +75,7 @@ class BlockingEventWriter:
 
     def send_nowait(self, event: ActorEvent) -> bool:
         """Take an event if there is room; False, and counted as refused, when there is none."""
+        event = self._writer.protected(event)
         chunk = self._writer.encode(event)
         with self._changed:
             if not self._has_room(len(chunk)):

@@ -25,6 +25,7 @@ from aiokafka.errors import KafkaError, KafkaTimeoutError
 
 from schemas.events import ActorEvent
 from schemas.kafka import KafkaSettings
+from schemas.privacy import refuse_raw_player
 from schemas.topics import Topics
 from streams.compression import use_fast_lz4
 from streams.lane import HEADER_BYTES, Lane, WriterSettings, largest_field
@@ -38,6 +39,9 @@ __all__ = ["EventWriter", "WriteError", "WriterSettings", "WriterStats"]
 _BATCH_BYTES = 900_000
 """One produce batch: under the broker's default limit of 1,048,588 with room for its headers."""
 
+
+Protect = Callable[[ActorEvent], ActorEvent]
+"""What makes an event fit for the log; `streams.privacy.Ingress` where a game has players."""
 
 _ABANDON_S = 2.0
 """How long requests in flight may take to notice that they are cancelled."""
@@ -68,6 +72,8 @@ class WriterStats(msgspec.Struct, frozen=True, kw_only=True):
 class EventWriter:
     """Writes events to ``game-events`` from asyncio, keeping the order of each actor's events.
 
+    `protect` is for games with human players; without it no event may name one.
+
     Packs go to the partition of the actor id (`partitioner`), through an idempotent producer that
     waits for all replicas. A broker that is away is waited for: the buffer fills, `send` waits.
 
@@ -76,9 +82,14 @@ class EventWriter:
     """
 
     def __init__(
-        self, kafka: KafkaSettings, topics: Topics, settings: WriterSettings | None = None
+        self,
+        kafka: KafkaSettings,
+        topics: Topics,
+        settings: WriterSettings | None = None,
+        protect: Protect | None = None,
     ) -> None:
         self._kafka = kafka
+        self._protect = protect
         self._topic = topics.game_events
         self._settings = settings or WriterSettings()
         packs = self._settings.mode == "pack"
@@ -102,12 +113,15 @@ class EventWriter:
 
     @staticmethod
     def open(
-        kafka: KafkaSettings, topics: Topics, settings: WriterSettings | None = None
+        kafka: KafkaSettings,
+        topics: Topics,
+        settings: WriterSettings | None = None,
+        protect: Protect | None = None,
     ) -> BlockingEventWriter:
         """Return a started writer for a game without asyncio; it has a thread of its own."""
         from streams.blocking import BlockingEventWriter  # it imports this module
 
-        return BlockingEventWriter(kafka, topics, settings)
+        return BlockingEventWriter(kafka, topics, settings, protect)
 
     async def start(self) -> None:
         """Connect and learn the topic's partitions.
@@ -145,8 +159,10 @@ class EventWriter:
         It is written when `flush` or `close` has returned, or soon after by itself.
 
         Raises:
-            ValueError: the event is too large; the message names its largest field.
+            ValueError: the event is too large, and the message names its largest field; or it
+                would tell who a player is.
         """
+        event = self.protected(event)
         chunk = self.encode(event)
         if not self._has_room(len(chunk)):
             await self._wait_for_room(len(chunk))
@@ -154,6 +170,7 @@ class EventWriter:
 
     def send_nowait(self, event: ActorEvent) -> bool:
         """Take an event if there is room; False, and counted as refused, when there is none."""
+        event = self.protected(event)
         chunk = self.encode(event)
         if not self._has_room(len(chunk)):
             self._refused += 1
@@ -161,8 +178,19 @@ class EventWriter:
         self.accept(event.actor_id, chunk)
         return True
 
+    def protected(self, event: ActorEvent) -> ActorEvent:
+        """Return the event as it may be written: no player's own id, no text that is not sealed.
+
+        Raises:
+            ValueError: it would tell who a player is, or its text is too long to be sealed.
+        """
+        if self._protect is not None:
+            return self._protect(event)
+        refuse_raw_player(event)
+        return event
+
     def encode(self, event: ActorEvent) -> bytes:
-        """Return an event's bytes in a pack, or as JSON.
+        """Return the bytes of a protected event in a pack, or as JSON.
 
         Raises:
             ValueError: they are more than a pack may hold.

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from agents.rewards.facts import Number
+from agents.rewards.facts import Number, log1p_of_many
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -138,7 +138,7 @@ class FactColumns:
 
     def log1p(self, value: Number) -> Number:
         """Return log(1 + value), row by row."""
-        return np.log1p(value)
+        return log1p_of_many(value)
 
     def _find(self, name: str) -> tuple[Places | None, Floats]:
         found = self._known.get(name)

@@ -8,7 +8,7 @@ results are equal.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -77,8 +77,54 @@ class OneFacts:
         return max(one, other)
 
     def log1p(self, value: float) -> float:
-        """Return log(1 + value); numpy's, whose last bit may differ from Python's."""
-        return float(np.log1p(value))
+        """Return log(1 + value)."""
+        return log1p_of_one(value)
+
+
+_LN2_HIGH, _LN2_LOW = 6.93147180369123816490e-01, 1.90821492927058770002e-10
+_LOG = (
+    6.666666666666735130e-01,
+    3.999999999940941908e-01,
+    2.857142874366239149e-01,
+    2.222219843214978396e-01,
+    1.818357216161805012e-01,
+    1.531383769920937332e-01,
+    1.479819860511658591e-01,
+)
+"""Of log((1 + s) / (1 - s)) = 2s + s * polynomial(s * s); fdlibm, e_log.c."""
+
+
+def log1p_of_one(value: float) -> float:
+    """Return log(1 + value) of a number that is at least 0."""
+    found: float = _log1p(value, math.frexp, lambda flag, then, other: then if flag else other)
+    return found
+
+
+def log1p_of_many(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return log(1 + value) of numbers that are at least 0."""
+    found: NDArray[np.float64] = _log1p(values, np.frexp, np.where)
+    return found
+
+
+def _log1p(x: Number, frexp: Callable[..., Any], where: Callable[..., Any]) -> Number:
+    """Return log(1 + x) by operations that IEEE 754 rounds in one way.
+
+    A library's logarithm differs in the last bit between processors and versions, and with it the
+    digest of everything that was rewarded by it. Right within 2 units of the last place.
+    """
+    u = 1.0 + x
+    lost = where(x < 1.0, x - (u - 1.0), 1.0 - (u - x)) / u  # what the rounding of u took
+    m, e = frexp(u)
+    low = m < 0.7071067811865476
+    m, e = where(low, 2.0 * m, m), where(low, e - 1, e)
+    f = m - 1.0
+    s = f / (2.0 + f)
+    z = s * s
+    rest: Number = 0.0
+    for factor in reversed(_LOG):
+        rest = z * (factor + rest)
+    half = 0.5 * f * f
+    return e * _LN2_HIGH - ((half - (s * (half + rest) + (e * _LN2_LOW + lost))) - f)
 
 
 def clip(value: float) -> float:

@@ -240,15 +240,16 @@ class RewardsFold:
         timers = self._timers
         while timers and timers[0][0] <= watermark_ms:
             due, actor_id, decision_id = heapq.heappop(timers)
-            actor = self._states.actor(actor_id)
+            actor = self._states.peek(actor_id)
             if decision_id == FORGET:
                 self._forget(actor_id, actor, due)
                 continue
             entry = actor.find(decision_id)
             if entry is None:
-                self._release(actor_id, actor, decision_id, due)
+                if actor.settled:
+                    self._release(actor_id, self._states.actor(actor_id), decision_id, due)
             elif self._due(entry) <= due:
-                self._settle(actor_id, actor, entry)
+                self._settle(actor_id, self._states.actor(actor_id), entry)
             else:  # even where that is due by now: timers are set anew when a partition is taken
                 # over, and the order of what is settled must not depend on that
                 heapq.heappush(timers, (self._due(entry), actor_id, decision_id))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import math
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
@@ -10,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from agents.rewards.compiled import compiled
 from agents.rewards.fact_columns import FactColumns
 from agents.rewards.facts import OneFacts, clip, clip_columns
 from agents.rewards.formulas import FORMULAS, Formula
@@ -46,13 +48,8 @@ class WeightedRule:
     def __init__(self, reward: Reward, weights: Mapping[str, float]) -> None:
         self._weights = tuple(weights.items())
         self._bias, self._scale = reward.bias, reward.scale
-
-    def value(self, facts: Mapping[str, float]) -> float:
-        """Return the reward of one outcome."""
-        total = self._bias
-        for name, weight in self._weights:
-            total += weight * facts.get(name, 0.0)
-        return clip(self._scale * total)
+        sum_ = Formula(lambda f: {n: w * f.get(n) for n, w in self._weights}, tuple(weights))
+        self.value = compiled(sum_, reward.scale, "weights", reward.bias)
 
     def parts(self, facts: Mapping[str, float]) -> dict[str, float]:
         """Return each fact's part."""
@@ -82,18 +79,9 @@ class WeightedRule:
 class FormulaRule:
     """``clip(scale * min(sum(parts), bound))`` of a built-in formula."""
 
-    def __init__(self, formula: Formula, scale: float) -> None:
+    def __init__(self, formula: Formula, scale: float, name: str) -> None:
         self._formula, self._scale = formula, scale
-
-    def value(self, facts: Mapping[str, float]) -> float:
-        """Return the reward of one outcome."""
-        one = OneFacts(facts)
-        total = 0.0
-        for part in self._formula.parts(one).values():
-            total += part
-        if self._formula.bound is not None:
-            total = min(total, self._formula.bound(one))
-        return clip(self._scale * total)
+        self.value = compiled(formula, scale, name)
 
     def parts(self, facts: Mapping[str, float]) -> dict[str, float]:
         """Return the formula's parts."""
@@ -170,7 +158,7 @@ def compile_reward(reward: Reward, path: str = "$.reward") -> Rule:
         if formula is None:
             known = ", ".join(sorted(FORMULAS))
             refuse(f"{path}.formula", f"one of {known}", shown(reward.formula))
-        return FormulaRule(formula, reward.scale)
+        return FormulaRule(formula, reward.scale, reward.formula)
     return CustomRule(_function(reward.function or "", f"{path}.function"), reward)
 
 
@@ -183,12 +171,18 @@ def compile_rewards(game: Game) -> dict[str, Rule]:
 
 def _function(path: str, field: str) -> Callable[[Mapping[str, float]], Any]:
     module, _, name = path.partition(":")
-    rule = "package.module:name of a function that can be imported"
+    rule = "package.module:name of a function of one mapping of facts"
     try:
         found = getattr(importlib.import_module(module), name)
     except Exception as error:  # importing runs a user's code
         refuse(field, rule, f"{path} ({type(error).__name__}: {error})")
-    if not callable(found):
+    if not inspect.isfunction(found):
         refuse(field, rule, f"{path}, a {type(found).__name__}")
+    if inspect.iscoroutinefunction(found) or inspect.isgeneratorfunction(found):
+        refuse(field, rule, f"{path}, which returns no number at once")
+    try:
+        inspect.signature(found).bind({})
+    except TypeError as error:
+        refuse(field, rule, f"{path}{inspect.signature(found)} ({error})")
     function: Callable[[Mapping[str, float]], Any] = found
     return function

@@ -96,12 +96,16 @@ class States:
         """Return an actor's account, a new one for a new actor; it will be written back."""
         actor = self._actors.get(actor_id)
         if actor is None:
-            actor = self._cache.actors.get(actor_id)
-            if actor is None:
-                raw = self._table.get(actor_key(actor_id))
-                actor = Actor() if raw is None else _actor(raw)
-                _keep(self._cache.actors, actor_id, actor)
-            self._actors[actor_id] = actor
+            actor = self._actors[actor_id] = self.peek(actor_id)
+        return actor
+
+    def peek(self, actor_id: str) -> Actor:
+        """Return the same account for reading: it is not written back for that."""
+        actor = self._actors.get(actor_id) or self._cache.actors.get(actor_id)
+        if actor is None:
+            raw = self._table.get(actor_key(actor_id))
+            actor = Actor() if raw is None else _actor(raw)
+            _keep(self._cache.actors, actor_id, actor)
         return actor
 
     def put_decision(self, event: Decision) -> None:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from infra.cli import data, look, prove, score, work
+from infra.cli import data, look, players, prove, score, work
 from infra.cli.common import EXIT_CODES
 from infra.code_version import code_version
 
@@ -45,6 +45,8 @@ app.command()(look.topics)
 app.command()(look.tail)
 app.command()(look.models)
 app.command()(prove.verify)
+app.command()(players.erase)
+app.add_typer(players.keys)
 app.command()(data.replay)
 app.command()(data.sql)
 app.command()(score.backtest)

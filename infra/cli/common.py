@@ -37,6 +37,9 @@ EXIT_CODES = (
 )
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print facts as JSON.")]
+RevealOption = Annotated[
+    bool, typer.Option("--reveal", help="Players' text in clear; needs the key store.")
+]
 ConfigOption = Annotated[
     Path | None,
     typer.Option("--config", help="TOML file of settings; GRINDSTONE_* variables win over it."),

@@ -11,6 +11,7 @@ from infra.cli.common import (
     ConfigOption,
     Exit,
     JsonOption,
+    RevealOption,
     fail,
     find_settings,
     guarded,
@@ -18,7 +19,7 @@ from infra.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from infra.decoding import Filter
+    from infra.decoding import Filter, Reveal
     from infra.settings import Settings
 
 
@@ -86,11 +87,13 @@ def tail(
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as records come.")] = False,
     limit: Annotated[int | None, typer.Option("-n", min=1, help="Stop after so many.")] = None,
     full: Annotated[bool, typer.Option("--full", help="Vectors as base64, not as a size.")] = False,
+    reveal: RevealOption = False,
     as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
     """The events of a topic, decoded: a line each."""
     from infra.decoding import Filter
+    from infra.privacy import revealing
 
     try:
         wanted = [Filter.parse(text) for text in filters or []]
@@ -98,7 +101,8 @@ def tail(
         fail(str(error), Exit.USAGE)
     settings = find_settings(config)
     try:
-        asyncio.run(_tail(settings, topic, wanted, start, follow, limit, as_json, full))
+        with revealing(settings, reveal) as shown:
+            asyncio.run(_tail(settings, topic, wanted, start, follow, limit, as_json, full, shown))
     except BrokenPipeError:  # `tail ... | head` closes early
         sys.stderr.close()
 
@@ -112,6 +116,7 @@ async def _tail(
     limit: int | None,
     as_json: bool,
     full: bool,
+    shown: "Reveal | None",
 ) -> None:
     from infra.decoding import decode, one_line, shorten
     from infra.reading import Look
@@ -124,7 +129,7 @@ async def _tail(
             fail(f"topic must be one of the broker's; got {name!r}", Exit.USAGE)
         begin = ends if start is Where.LATEST else await look.starts(name)
         async for record in look.read(name, begin, None if follow else ends):
-            for plain in decode(settings.topics, name, record.value):
+            for plain in decode(settings.topics, name, record.value, shown):
                 if not all(f.accepts(plain) for f in filters):
                     continue
                 place = {"partition": record.partition, "offset": record.offset}

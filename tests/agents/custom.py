@@ -13,3 +13,11 @@ def bravery(facts: Mapping[str, float]) -> float:
 
 def odd(facts: Mapping[str, float]) -> float:
     return float("nan") if facts["hits"] > 2 else 0.25
+
+
+def two(facts: Mapping[str, float], other: float) -> float:
+    return other
+
+
+async def later(facts: Mapping[str, float]) -> float:
+    return 0.0

@@ -14,8 +14,10 @@ import pytest
 from hypothesis import given, settings
 
 from agents.rewards.columns import rescored
+from agents.rewards.compiled import compiled
 from agents.rewards.fact_columns import FactColumns
-from agents.rewards.formulas import ARCHETYPES, FORMULAS, brier
+from agents.rewards.facts import log1p_of_many, log1p_of_one
+from agents.rewards.formulas import ARCHETYPES, FORMULAS, Formula, brier
 from agents.rewards.rules import Rule, compile_reward
 from agents.rewards.signals import aggregate
 from schemas.arrow import rows_to_table
@@ -213,6 +215,17 @@ def test_columns_of_a_part_of_a_table_are_its_own() -> None:
     assert battle.columns(FactColumns.of_column(table.slice(4).column("f"))).tolist() == []
 
 
+@pytest.mark.parametrize("value", [0.0, 1e-300, 1e-16, 1e-9, 0.3, 0.41, 0.42, 1.0, 9.5, 1e6, 1e300])
+def test_log1p_is_right_and_the_same_in_both_forms(value: float) -> None:
+    assert log1p_of_one(value) == pytest.approx(math.log1p(value), rel=5e-16, abs=0)
+    assert log1p_of_many(np.array([value])).tolist() == [log1p_of_one(value)]
+
+
+def test_formula_cannot_choose_by_a_condition_of_python() -> None:
+    with pytest.raises(TypeError, match="must choose by"):
+        compiled(Formula(lambda f: {"a": 1.0 if f.get("x") > 0 else 0.0}, ("x",)), 1.0, "a@1")
+
+
 def test_null_outcome_has_no_facts_whatever_lies_behind_it() -> None:
     offsets = pa.array([0, 1, 2, 3], pa.int32())
     names, values = pa.array(["victory"] * 3), pa.array([1.0, 1.0, 1.0])
@@ -270,6 +283,9 @@ def test_description_refuses_a_reward_of_no_one_form(reward: dict[str, Any], mes
         (Reward(function="tests.agents.custom:missing"), "got tests.agents.custom:missing"),
         (Reward(function="no.such.module:f"), "ModuleNotFoundError"),
         (Reward(function="tests.agents.custom:NOT_A_FUNCTION"), ", a int"),
+        (Reward(function="tests.agents.custom:Mapping"), "custom:Mapping, a "),
+        (Reward(function="tests.agents.custom:two"), "missing a required argument: 'other'"),
+        (Reward(function="tests.agents.custom:later"), "returns no number at once"),
     ],
 )
 def test_reward_that_is_not_there_is_found_at_start(reward: Reward, message: str) -> None:
