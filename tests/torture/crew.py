@@ -90,6 +90,8 @@ class Crew:
 
     async def block(self, role: str, away_s: float) -> None:
         """Block the event loop, for as long as the process was told at its start."""
+        while not _catches(self._running[role].pid, signal.SIGUSR1):
+            await asyncio.sleep(0.1)  # a process that is still loading would die of it
         self._send(role, signal.SIGUSR1)
         await asyncio.sleep(away_s)
 
@@ -136,3 +138,13 @@ class Crew:
     def _send(self, role: str, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError):
             self._running[role].send_signal(number)
+
+
+def _catches(pid: int, number: signal.Signals) -> bool:
+    """Whether a process has a handler for a signal."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+    caught = next(line for line in status.splitlines() if line.startswith("SigCgt"))
+    return bool(int(caught.split()[1], 16) >> (number - 1) & 1)
