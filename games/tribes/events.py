@@ -53,8 +53,10 @@ Standings = dict[str, list[list[float]]]
 
 def standings(tribes: Tribes) -> Standings:
     """Return where every tribe stands, taken once for all that a turn tells."""
+    points = tribes.points
     columns = {
-        "points": tribes.points,
+        "points": points,
+        "lead": points - points[:, RIVAL_OF].max(axis=2),
         "rank": tribes.rank.astype(np.float64),
         "villages": tribes.villages,
         "production": tribes.production,

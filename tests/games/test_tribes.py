@@ -280,8 +280,10 @@ def test_marches_are_told_later_and_everything_settles(steps: list[Step], game: 
 def test_end_of_a_match_is_told_with_its_result(steps: list[Step]) -> None:
     ends = [e for step in steps for e in step.events if isinstance(e, EpisodeEnd)]
     assert {e.terminated for e in ends} == {True}
-    by_rank = {(e.facts or {})["rank"] == 1.0 for e in ends if e.result == "won"}
-    assert by_rank <= {True}
+    for end in ends:
+        facts = end.facts or {}
+        assert (facts["rank"] == 1.0) == (end.result != "lost")
+        assert (facts["lead"] > 0) == (end.result == "won")
     outcomes = [e for step in steps for e in step.events if isinstance(e, Outcome)]
     assert len({e.decision_id for e in outcomes}) == len(outcomes)
 
