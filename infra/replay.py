@@ -10,8 +10,9 @@ from typing import IO, Any, Literal, cast, get_args
 
 import msgspec
 
-from infra.decoding import items
+from infra.decoding import Reveal, items
 from infra.fresh import fresh_file
+from infra.privacy import revealing
 from infra.progress import Progress
 from infra.settings import Settings
 from infra.times import show_time
@@ -49,6 +50,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     out: Path | None = None
     """None: stdout."""
     form: Format = "jsonl"
+    reveal: bool = False
+    """Players' text in clear; the digest is that of the rows as they are stored."""
 
 
 def topic_kinds(topics: Topics) -> dict[str, tuple[type[msgspec.Struct], ...]]:
@@ -102,8 +105,10 @@ def run_replay(settings: Settings, plan: Plan) -> dict[str, Any]:
     kinds = check_plan(plan, settings)
     game = settings.load_game()
     began = time.monotonic()
-    with _output(plan) as stream:
+    with revealing(settings, plan.reveal) as reveal, _output(plan) as stream:
         sink = _sink(plan.form, stream, kinds, {game.name: game})
+        if reveal is not None:
+            sink = _Revealed(sink, reveal)
         count = _replay(settings, plan, sink)
     found = {"source": plan.source, "out": None if plan.out is None else str(plan.out)}
     return {**found, **summary(count), "seconds": round(time.monotonic() - began, 2)}
@@ -139,6 +144,18 @@ def _replay(settings: Settings, plan: Plan, sink: Sink) -> Count:
 
 def _decoder(topics: Topics, topic: str) -> Decoder[Any]:
     return lambda value: items(topics, topic, value)
+
+
+class _Revealed:
+    """A sink behind which text is in clear."""
+
+    def __init__(self, sink: Sink, reveal: Reveal) -> None:
+        self._sink, self._reveal = sink, reveal
+        self.close = sink.close
+
+    def write(self, place: tuple[int, int, int], row: Any) -> None:
+        """Hand on the row with its text."""
+        self._sink.write(place, self._reveal(row))
 
 
 @contextmanager

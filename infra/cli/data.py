@@ -10,6 +10,7 @@ import typer
 from infra.cli.common import (
     ConfigOption,
     JsonOption,
+    RevealOption,
     find_settings,
     guarded,
     print_json,
@@ -82,6 +83,7 @@ def replay(
     archive: Annotated[
         str | None, typer.Option("--archive", help="Folder or URL of another archive.")
     ] = None,
+    reveal: RevealOption = False,
     as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
@@ -114,6 +116,7 @@ def replay(
         span=span,
         out=out,
         form=_form(out, form),
+        reveal=reveal,
     )
     try:
         found = run_replay(find_settings(config), plan)

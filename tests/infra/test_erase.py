@@ -224,6 +224,10 @@ def test_erase_destroys_text_and_changes_nothing_else(
     assert told["d0"]["language"]["prompt"] == f"{TEXT} 0"
     assert told["d1"]["details"]["said"] == f"{TEXT} 1"
     assert tailed(world)["d0"]["language"]["prompt"].startswith(SEALED_PREFIX)
+    clear = world.command("replay", "archive", "--out", "clear.jsonl", "--reveal")
+    assert clear["digest"] == world.command("replay", "archive", "--out", "sealed.jsonl")["digest"]
+    assert f"{TEXT} 1" in (tmp_path / "clear.jsonl").read_text()
+    assert TEXT not in (tmp_path / "sealed.jsonl").read_text()
     dry = world.command("erase", ADA, "--dry-run")
     assert (dry["key"], dry["dry_run"]) == ("held", True)
     assert world.files() == files
