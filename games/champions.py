@@ -16,6 +16,7 @@ from agents.policies.onnx_policy import OnnxPolicy
 from schemas.game import Game
 from schemas.kafka import KafkaSettings
 from schemas.model_events import Champion, ModelEvent, Registered, decode_model_event
+from schemas.starting import start
 from schemas.topics import Topics
 
 _log = structlog.get_logger(__name__)
@@ -60,8 +61,8 @@ class ModelsFollower:
             auto_offset_reset="earliest",
             enable_auto_commit=False,
         )
-        await consumer.start()
         try:
+            await start(consumer)
             yield await self._history(consumer)
             while True:
                 yield self._records(await consumer.getmany(timeout_ms=_POLL_MS))

@@ -33,6 +33,7 @@ from schemas.model_events import (
     Rejected,
     encode_model_event,
 )
+from schemas.starting import start
 from schemas.topics import Topics
 
 _log = structlog.get_logger(__name__)
@@ -230,8 +231,8 @@ async def run_evaluator(
     producer = AIOKafkaProducer(
         **kafka.client(), client_id="grindstone-evaluator", enable_idempotence=True
     )
-    await producer.start()
     try:
+        await start(producer)
         publisher = KafkaPublisher(producer, topics)
         evaluator = Evaluator(config, game, clock, publisher, on_metrics)
         follower = ModelsFollower(kafka, topics, "grindstone-evaluator")

@@ -10,6 +10,7 @@ from aiokafka.errors import KafkaError
 from infra import logs
 from schemas.kafka import KafkaSettings
 from schemas.records import Metric, encode_metric
+from schemas.starting import start
 from schemas.topics import Topics
 
 log = logs.get(__name__)
@@ -40,11 +41,7 @@ class MetricWriter:
     async def _send(self) -> None:
         try:
             if self._producer is None:
-                producer = AIOKafkaProducer(
-                    **self._kafka.client(), client_id=f"grindstone-metrics-{self._process}"
-                )
-                await producer.start()
-                self._producer = producer
+                self._producer = await self._connected()
             while self._waiting:
                 metric = Metric(
                     process=self._process,
@@ -57,6 +54,16 @@ class MetricWriter:
                 await self._producer.send_and_wait(self._topic, encode_metric(metric), key=key)
         except KafkaError as error:  # numbers are worth no more than their moment
             log.debug("metric not written", error=str(error))
+
+    async def _connected(self) -> AIOKafkaProducer:
+        client_id = f"grindstone-metrics-{self._process}"
+        producer = AIOKafkaProducer(**self._kafka.client(), client_id=client_id)
+        try:
+            await start(producer)
+        except BaseException:
+            await producer.stop()
+            raise
+        return producer
 
     async def close(self) -> None:
         """Ends the background work."""

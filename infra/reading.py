@@ -9,6 +9,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.structs import ConsumerRecord
 
 from schemas.kafka import KafkaSettings
+from schemas.starting import start
 
 POLL_MS = 500
 EMPTY_POLLS = 3
@@ -37,8 +38,8 @@ class Look:
 
     async def __aenter__(self) -> Self:
         try:
-            await self._admin.start()
-            await self._consumer.start()
+            await start(self._admin)
+            await start(self._consumer)
         except BaseException:
             await self._stop()
             raise

@@ -9,6 +9,7 @@ from aiokafka import AIOKafkaConsumer
 
 from schemas.kafka import KafkaSettings
 from schemas.model_events import Registered, decode_model_event
+from schemas.starting import start
 
 READ_S = 10.0
 """A read that takes longer is given up: readers of `models` take a repeated version as one."""
@@ -20,9 +21,9 @@ async def registered_versions(kafka: KafkaSettings, topic: str, model: str) -> d
         topic, **kafka.client(), group_id=None, isolation_level="read_committed",
         auto_offset_reset="earliest", enable_auto_commit=False,
     )  # fmt: skip
-    await consumer.start()
     found: dict[str, str] = {}
     try:
+        await start(consumer)
         ends = await consumer.end_offsets(consumer.assignment())
         deadline = time.monotonic() + READ_S
         while time.monotonic() < deadline:

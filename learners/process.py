@@ -31,6 +31,7 @@ from schemas.game import Game
 from schemas.kafka import KafkaSettings
 from schemas.model_events import Registered, encode_model_event
 from schemas.records import Metric, Window, decode_window, encode_metric
+from schemas.starting import start
 from schemas.topics import Topics
 
 log = structlog.get_logger(__name__)
@@ -118,8 +119,8 @@ class LearnerProcess:
             stack.push_async_callback(self._close_sessions)
             await self._metrics.start()
             stack.push_async_callback(self._metrics.stop)
-            await self._consumer.start()
             stack.push_async_callback(self._consumer.stop)
+            await start(self._consumer)
             self._consumer.subscribe([self._config.topics.replay_windows], listener=_Share(self))
             reporter = asyncio.create_task(self._report())
             stack.push_async_callback(_cancel, reporter)
@@ -198,19 +199,19 @@ class LearnerProcess:
             **self._config.kafka.client(),
             transactional_id=f"{self._config.topics.prefix}learner-{settings.model}",
         )
-        await writer.start()  # from here on an earlier owner is fenced
         device = choose_device(self._config.device)
-        async with self._training:
-            try:
+        try:
+            await start(writer)  # from here on an earlier owner is fenced
+            async with self._training:
                 self._announced[key] = await registered_versions(
                     self._config.kafka, self._config.topics.models, settings.model
                 )
                 session = await self._in_thread(
                     lambda: ModelSession(settings, self._config.place, device)
                 )
-            except BaseException:
-                await writer.stop()
-                raise
+        except BaseException:
+            await writer.stop()
+            raise
         self._sessions[key], self._writers[key] = session, writer
         for reason in session.refused:
             log.warning("passed over", model=settings.model, reason=reason)

@@ -12,6 +12,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from schemas.kafka import KafkaSettings
+from schemas.starting import start
 from schemas.topics import TopicSpec
 
 _LOOK_AGAIN_S = 0.05
@@ -53,7 +54,7 @@ async def ensure_topics(
     """
     admin = AIOKafkaAdminClient(**kafka.client())
     try:
-        await admin.start()
+        await start(admin)
         wanted = {spec.name: spec for spec in specs}
         found = await _partitions(admin, list(wanted))
         for name, partitions in found.items():

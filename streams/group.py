@@ -13,6 +13,7 @@ import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 
 from schemas.kafka import KafkaSettings
+from schemas.starting import start
 
 _log = structlog.get_logger(__name__)
 S = TypeVar("S")
@@ -93,7 +94,7 @@ class GroupReader(ConsumerRebalanceListener, Generic[S]):  # type: ignore[misc]
     async def start(self) -> None:
         """Join the group."""
         self._consumer.subscribe([self._topic], listener=self)
-        await self._consumer.start()
+        await start(self._consumer)
 
     async def stop(self) -> None:
         """Leave it."""

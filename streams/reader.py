@@ -19,6 +19,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from schemas.kafka import KafkaSettings
+from schemas.starting import start
 
 T = TypeVar("T")
 Decoder = Callable[[bytes], Iterable[T]]
@@ -177,7 +178,7 @@ async def _open(kafka: KafkaSettings, fetch_bytes: int = FETCH_BYTES) -> AIOKafk
         max_partition_fetch_bytes=fetch_bytes,
     )
     try:
-        await consumer.start()
+        await start(consumer)
     except KafkaError as error:
         await consumer.stop()
         msg = f"kafka.bootstrap_servers must be a broker that answers; got {error!r}"

@@ -12,6 +12,7 @@ from aiokafka.errors import KafkaError
 from schemas.codec import encode_event
 from schemas.events import Tick
 from schemas.kafka import KafkaSettings
+from schemas.starting import start
 from schemas.topics import Topics
 
 
@@ -77,7 +78,7 @@ async def run_ticker(
         **kafka.client(), client_id="grindstone-ticker", enable_idempotence=True
     )
     try:
-        await producer.start()
+        await start(producer)
         partitions = sorted(await producer.partitions_for(topics.game_events))
         ticker = _Ticker(producer, topics.game_events, partitions, stats)
         period_s = settings.tick_ms / 1000

@@ -26,6 +26,7 @@ from aiokafka.errors import KafkaError, KafkaTimeoutError
 from schemas.events import ActorEvent
 from schemas.kafka import KafkaSettings
 from schemas.privacy import refuse_raw_player
+from schemas.starting import start
 from schemas.topics import Topics
 from streams.compression import use_fast_lz4
 from streams.lane import HEADER_BYTES, Lane, WriterSettings, largest_field
@@ -142,7 +143,7 @@ class EventWriter:
         # and leaves a hole in the sequence numbers: an idempotent writer waits instead.
         producer._message_accumulator._batch_ttl = math.inf
         try:
-            await producer.start()
+            await start(producer)
             partitions = await producer.partitions_for(self._topic)
         except KafkaError as error:
             await producer.stop()

@@ -11,6 +11,7 @@ import aiokafka.producer.sender
 from aiokafka import AIOKafkaProducer
 
 from schemas.kafka import KafkaSettings
+from schemas.starting import start
 from streams.compression import use_fast_lz4
 from streams.engine.records import OFFSET_KEY, Effects, Output
 from streams.engine.settings import EngineError, EngineSettings
@@ -52,7 +53,7 @@ class Committer:
         Raises:
             EngineError: the changelog has too few partitions.
         """
-        await self._producer.start()
+        await start(self._producer)
         for topic in (self._settings.changelog, *self._settings.outputs):
             self._counts[topic] = len(await self._producer.partitions_for(topic))
         n = self._counts[self._settings.changelog]

@@ -11,6 +11,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer
 
 from schemas.kafka import KafkaSettings
+from schemas.starting import start
 from streams.engine.commit import Parcel
 from streams.engine.fatal import die
 from streams.engine.feed import Deliver, Feed
@@ -72,7 +73,7 @@ class PartitionEngine:
         """
         consumer = AIOKafkaConsumer(**self._kafka.client(), **_consumer_settings(self.settings))
         try:
-            await consumer.start()
+            await start(consumer)
             self._check_topics(await consumer.topics())
         except BaseException:
             await consumer.stop()

@@ -12,6 +12,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from schemas.kafka import KafkaSettings
+from schemas.starting import start
 from streams.engine.lean import Lean
 from streams.engine.records import OFFSET_KEY, Table
 from streams.engine.settings import EngineError, EngineSettings
@@ -102,7 +103,7 @@ class Recovery:
         )
         started = time.monotonic()
         try:
-            await consumer.start()
+            await start(consumer)
             await self._read(consumer)
         finally:
             await consumer.stop()
