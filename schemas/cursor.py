@@ -70,6 +70,14 @@ are not written."""
 _KINDS: tuple[Kind, ...] = ("text", "bytes", "array", "map", "integer", "float", "bool")
 
 
+_SMALL: dict[str, tuple[int, int]] = {
+    "map": (0x80, 0x8F),
+    "array": (0x90, 0x9F),
+    "text": (0xA0, 0xBF),
+}
+"""Tags that hold the size themselves."""
+
+
 def _table(dtype: str) -> NDArray[Any]:
     return np.zeros(256, dtype)
 
@@ -95,13 +103,14 @@ class Key:
         data = msgspec.msgpack.encode(name)
         self.size = len(data)
         self.words = [
-            (i, _mask(data[i : i + 8]), np.uint64(int.from_bytes(data[i : i + 8], "little")))
+            (i, _ones(self.size - i), np.uint64(int.from_bytes(data[i : i + 8], "little")))
             for i in range(0, self.size, 8)
         ]
 
 
-def _mask(data: bytes) -> np.uint64:
-    return np.uint64((1 << 8 * len(data)) - 1)
+def _ones(n_bytes: int) -> np.uint64:
+    """Return what leaves of a word its first bytes."""
+    return np.uint64((1 << 8 * min(n_bytes, 8)) - 1)
 
 
 class Cursor:
@@ -192,12 +201,15 @@ class Cursor:
     def integer(self, where: Where) -> NDArray[np.int64]:
         """Read whole numbers of 64 bits."""
         at = self.at[where]
-        tags, tag = self._tags(at, "integer")
-        if tag is not None:
-            self.go(where, at + (1 + int(_n_header[tag])))
-            return self._wide(at, tag) if _n_header[tag] else np.full(len(at), _inline[tag])
+        tags, low, high = self._tags(at, "integer")
+        if high < 0x80:
+            self.go(where, at + 1)
+            return tags.astype(np.int64)
+        if low == high and _n_header[low]:
+            self.go(where, at + (1 + int(_n_header[low])))
+            return self._wide(at, low)
         n_header, values = _n_header[tags], _inline[tags]
-        for wide in np.unique(tags[n_header > 0]).tolist():
+        for wide in np.flatnonzero(np.bincount(tags[n_header > 0], minlength=1)).tolist():
             of = tags == wide
             values[of] = self._wide(at[of], wide)
         self.go(where, at + 1 + n_header)
@@ -225,7 +237,7 @@ class Cursor:
     def boolean(self, where: Where) -> NDArray[np.bool_]:
         """Read truth values."""
         at = self.at[where]
-        tags, _ = self._tags(at, "bool")
+        tags, _, _ = self._tags(at, "bool")
         self.go(where, at + 1)
         values: NDArray[np.bool_] = tags == 0xC3
         return values
@@ -250,6 +262,19 @@ class Cursor:
         self.go(where, at)
         return Spans(begin, at - begin)
 
+    def constant(self, spans: Spans) -> bytes | None:
+        """Return what all spans hold, if that is the same and short; None if not."""
+        size = int(spans.size[0])
+        if size > 16 or (spans.size != size).any():
+            return None
+        words = self.view("<u8")
+        for i in range(0, size, 8):
+            found = words[spans.start + i] & _ones(size - i)
+            if (found != found[0]).any():
+                return None
+        begin = int(spans.start[0])
+        return bytes(self.data[begin : begin + size])
+
     def parts(self, spans: Spans) -> Sequence[bytearray]:
         """Return the bytes of spans."""
         ends = (spans.start + spans.size).tolist()
@@ -263,31 +288,29 @@ class Cursor:
     def _header(self, where: Where, kind: Kind) -> tuple[Positions, Positions]:
         """Return where the bytes or items begin, and how many they are."""
         at = self.at[where]
-        tags, tag = self._tags(at, kind)
-        if tag is None:
-            size = self._sizes(at, tags)
-            if (size < _least[tags]).any():
+        tags, low, high = self._tags(at, kind)
+        n_header, least = int(_n_header[low]), int(_least[low])
+        if low == high and n_header:
+            size = self.view(f">u{n_header}")[at + 1].astype(np.int64)
+            if least and int(size.min()) < least:
                 raise NotCanonical
-            return at + 1 + _n_header[tags], size
-        n_header, least = int(_n_header[tag]), int(_least[tag])
-        if not n_header:
-            return at + 1, np.full(len(at), _inline[tag])
-        size = self.view(f">u{n_header}")[at + 1].astype(np.int64)
-        if least and int(size.min()) < least:
+            return at + (1 + n_header), size
+        first, last = _SMALL.get(kind, (1, 0))
+        if first <= low and high <= last:  # most are: the tag holds the size
+            return at + 1, (tags - np.uint8(first)).astype(np.int64)
+        size = self._sizes(at, tags)
+        if (size < _least[tags]).any():
             raise NotCanonical
-        return at + (1 + n_header), size
+        return at + 1 + _n_header[tags], size
 
-    def _tags(self, at: Positions, kind: Kind) -> tuple[NDArray[np.uint8], int | None]:
-        """Return the tags of values of a kind, and the tag if it is one: half the work then."""
+    def _tags(self, at: Positions, kind: Kind) -> tuple[NDArray[np.uint8], int, int]:
+        """Return the tags of values of a kind, the least and the greatest of them."""
         tags = self._bytes[at]
-        if (tags == tags[:1]).all():
-            tag = int(tags[0])
-            if not _is_kind[kind][tag]:
-                raise NotCanonical
-            return tags, tag
-        if not _is_kind[kind][tags].all():
+        low, high = int(tags.min()), int(tags.max())
+        known = _is_kind[kind]
+        if not (known[low] if low == high else known[tags].all()):
             raise NotCanonical
-        return tags, None
+        return tags, low, high
 
     def _sizes(self, at: Positions, tags: NDArray[np.uint8]) -> Positions:
         widths = _n_header[tags]

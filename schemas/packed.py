@@ -6,6 +6,7 @@ A row's canonical bytes are what its digest is computed over, so one buffer of t
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -118,6 +119,39 @@ def read_columns(rows: Sequence[RowBytes], schema: pa.Schema) -> tuple[Packed, p
         raise pa.ArrowInvalid(msg) from error
 
 
+class _Column(msgspec.Struct, frozen=True):
+    """How a column of a schema is read."""
+
+    name: str
+    type: pa.DataType
+    read: str
+    """Name of the reader's method."""
+
+
+@lru_cache(maxsize=16)
+def _columns_of(schema: pa.Schema) -> dict[str, _Column]:
+    return {f.name: _Column(f.name, f.type, _method(f.name, f.type)) for f in schema}
+
+
+def _method(name: str, of: pa.DataType) -> str:
+    """Return what reads a column: by its name, else by its type."""
+    by_name = {
+        **dict.fromkeys(FACT_COLUMNS, "_facts"),
+        **dict.fromkeys(_DECODED, "_decoded"),
+        **dict.fromkeys(("explored", "terminated", "truncated"), "_flags"),
+        "continuous": "_binary",
+        "revision": "_revisions",
+    }
+    by_type = {
+        pa.string(): "_texts",
+        pa.int32(): "_integers",
+        pa.int64(): "_integers",
+        pa.float64(): "_reals",
+        pa.bool_(): "_truths",
+    }
+    return by_name.get(name) or by_type.get(of, "_vectors")
+
+
 class _Reader:
     """Reads packed rows into the columns of a schema of `schemas.arrow`."""
 
@@ -126,6 +160,7 @@ class _Reader:
         self._buffer = pa.py_buffer(packed.data)
         self._ends = packed.starts + packed.sizes
         self._schema = schema
+        self._plan = _columns_of(schema)
         self._n = len(packed.starts)
         self._columns: dict[str, pa.Array] = {}
 
@@ -148,12 +183,11 @@ class _Reader:
             elif name == "language":
                 self._language(where)
             else:
-                self._columns[name] = self._column(name, where)
+                self._read(name, where)
         if (self._cursor.at != self._ends).any():
             raise NotCanonical
-        return pa.RecordBatch.from_arrays(
-            [self._columns[name] for name in self._schema.names], schema=self._schema
-        )
+        columns = [self._columns[name] for name in self._plan]
+        return pa.RecordBatch.from_arrays(columns, schema=self._schema)
 
     def _begin(self) -> None:
         cursor = self._cursor
@@ -161,38 +195,33 @@ class _Reader:
         cursor.expect(_TYPE)
         cursor.expect(_TAG)
 
-    def _column(self, name: str, where: Where | None) -> pa.Array:
-        of = self._schema.field(name).type
+    def _read(self, name: str, where: Where | None) -> None:
+        column = self._plan[name]
         if where is None:
-            return _absent(name, of, self._n)
-        if name in FACT_COLUMNS:
-            return self._facts(where)
-        if name in _DECODED:
-            return self._decoded(name, where, of)
-        if pa.types.is_string(of):
-            return _checked(self._cut(self._cursor.text(where), where))
-        if pa.types.is_fixed_size_binary(of):
-            return self._vectors(name, where, of)
-        if pa.types.is_binary(of):
-            return self._cut(self._cursor.binary(where), where).cast(of)
-        if pa.types.is_boolean(of):
-            return self._flags(name, where)
-        if pa.types.is_floating(of):
-            return self._spread(self._cursor.real(where), where, of)
-        return self._integers(name, where, of)
+            self._columns[name] = _absent(name, column.type, self._n)
+        else:
+            self._columns[name] = getattr(self, column.read)(column, where)
 
-    def _integers(self, name: str, where: Where, of: pa.DataType) -> pa.Array:
+    def _integers(self, column: _Column, where: Where) -> pa.Array:
         values = self._cursor.integer(where)
-        if name == "revision":
-            if not values.all():
-                raise NotCanonical  # 0 is left out
-            return pa.array(_filled(values, where, self._n, 0)).cast(of)
-        return self._spread(values, where, pa.int64()).cast(of)
+        narrow = column.type == pa.int32()
+        fits = _narrow(column.name, values) if narrow else values
+        return self._spread(fits, where, column.type)
 
-    def _flags(self, name: str, where: Where) -> pa.Array:
+    def _revisions(self, column: _Column, where: Where) -> pa.Array:
+        values = self._cursor.integer(where)
+        if not values.all():
+            raise NotCanonical  # 0 is left out
+        return pa.array(_filled(_narrow(column.name, values), where, self._n, 0), column.type)
+
+    def _reals(self, column: _Column, where: Where) -> pa.Array:
+        return self._spread(self._cursor.real(where), where, column.type)
+
+    def _truths(self, column: _Column, where: Where) -> pa.Array:
+        return self._spread(self._cursor.boolean(where), where, column.type)
+
+    def _flags(self, _: _Column, where: Where) -> pa.Array:
         values = self._cursor.boolean(where)
-        if name == "success":
-            return self._spread(values, where, pa.bool_())
         if not values.all():
             raise NotCanonical  # False is left out
         return pa.array(_filled(values, where, self._n, False))
@@ -200,27 +229,23 @@ class _Reader:
     def _origin(self) -> None:
         if (self._cursor.begin(ALL, "array") != 3).any():
             raise NotCanonical
-        for part in ("partition", "offset", "index"):
-            name = f"origin_{part}"
-            self._columns[name] = self._integers(name, ALL, self._schema.field(name).type)
+        for name in ("origin_partition", "origin_offset", "origin_index"):
+            self._read(name, ALL)
 
     def _language(self, where: Where | None) -> None:
-        used = _mask(where, self._n)
-        self._columns["language_used"] = pa.array(used)
-        if where is None:
-            self._columns.update({name: pa.nulls(self._n, pa.string()) for name, _ in _LANGUAGE})
-            return
+        self._columns["language_used"] = pa.array(_mask(where, self._n))
         left = np.zeros(self._n, np.int64)
-        left[where] = self._cursor.begin(where, "map")
+        if where is not None:
+            left[where] = self._cursor.begin(where, "map")
         for name, key in _LANGUAGE:
-            some = self._cursor.find(key)
+            some = None if where is None else self._cursor.find(key)
             if some is not None:  # of a language: no field of a row has such a name
                 left[some] -= 1
-            self._columns[name] = self._column(name, some)
+            self._read(name, some)
         if left.any():
             raise NotCanonical
 
-    def _facts(self, where: Where) -> pa.Array:
+    def _facts(self, _: _Column, where: Where) -> pa.Array:
         """Read maps of names to floats, entry by entry."""
         cursor, rows = self._cursor, np.arange(self._n)[where]
         counts = np.zeros(self._n, np.int64)
@@ -242,17 +267,31 @@ class _Reader:
             pa.array(offsets.astype(np.int32), mask=absent), texts, pa.array(numbers)
         )
 
-    def _decoded(self, name: str, where: Where, of: pa.DataType) -> pa.Array:
+    def _decoded(self, column: _Column, where: Where) -> pa.Array:
         """Read the few values that have no fixed shape, as objects."""
         found: list[Any] = [None] * self._n
-        load, show = _DECODED[name]
+        load, show = _DECODED[column.name]
         rows = np.arange(self._n)[where].tolist()
         for row, data in zip(rows, self._cursor.parts(self._cursor.skip(where)), strict=True):
             value = load(data)
             if _encode_value(value) != data:
                 raise NotCanonical
             found[row] = show(value)
-        return pa.array(found, type=of)
+        return pa.array(found, type=column.type)
+
+    def _texts(self, _: _Column, where: Where) -> pa.Array:
+        """Read texts; where all are the same, as a game's name is, without looking each up."""
+        spans = self._cursor.text(where)
+        same = self._cursor.constant(spans) if isinstance(where, slice) else None
+        if same is None:
+            return _checked(self._cut(spans, where))
+        try:
+            return pa.repeat(same.decode(), self._n)
+        except UnicodeDecodeError as error:
+            raise pa.ArrowInvalid(str(error)) from error
+
+    def _binary(self, column: _Column, where: Where) -> pa.Array:
+        return self._cut(self._cursor.binary(where), where).cast(column.type)
 
     def _cut(self, spans: Spans, where: Where) -> pa.Array:
         """Return texts, cut out of the data by one look-up: each second of the pieces between."""
@@ -265,11 +304,11 @@ class _Reader:
         )
         return pieces.take(self._spread(np.arange(0, 2 * n, 2), where, pa.int64()))
 
-    def _vectors(self, name: str, where: Where, of: pa.DataType) -> pa.Array:
-        spans = self._cursor.binary(where)
+    def _vectors(self, column: _Column, where: Where) -> pa.Array:
+        spans, of = self._cursor.binary(where), column.type
         if (spans.size != of.byte_width).any():
             other = int(spans.size[spans.size != of.byte_width][0])
-            msg = f"{name} of {other} bytes where there must be {of.byte_width}"
+            msg = f"{column.name} of {other} bytes where there must be {of.byte_width}"
             raise pa.ArrowInvalid(msg)
         values = self._cursor.view(f"V{of.byte_width}")[spans.start]
         if isinstance(where, slice):
@@ -302,6 +341,14 @@ def _filled(values: NDArray[Any], where: Where, n: int, rest: Any) -> NDArray[An
     return filled
 
 
+def _narrow(name: str, values: NDArray[np.int64]) -> NDArray[np.int32]:
+    if len(values) and (values.min() < -(1 << 31) or values.max() >= 1 << 31):
+        msg = f"{name} must be a whole number of 32 bits"
+        raise pa.ArrowInvalid(msg)
+    return values.astype(np.int32)
+
+
+@lru_cache(maxsize=128)
 def _absent(name: str, of: pa.DataType, n: int) -> pa.Array:
     """Return the column of a field that no row has."""
     if name == "revision":

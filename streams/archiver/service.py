@@ -30,7 +30,7 @@ class ArchiverSettings(msgspec.Struct, frozen=True, kw_only=True):
     """A folder, ``file:///folder``, ``s3://bucket/prefix`` or what else `pyarrow.fs` opens."""
     group: str = "archiver"
     """Archivers of one group share the partitions."""
-    compression: Compression = "zstd"
+    compression: Compression = "lz4"
     session_timeout_ms: int = 10_000
     """After this long without a sign of life a dead archiver's partitions move to another."""
     max_records: int = 200
