@@ -99,7 +99,8 @@ class ToyWorld:
         for _ in range(STEPS):
             view, result = self.step(None if policy is None else policy(view))
             won += result.reward / STEPS
-        return won.reshape(self._s, n_matches, -1).mean(2)
+        share: Floats = won.reshape(self._s, n_matches, -1).mean(2)
+        return share
 
 
 def toy_episodes(n_matches: int = 20, seed: int = 0, epsilon: float = 0.5) -> Episodes:

@@ -1,4 +1,4 @@
-"""What every model type gives; `learners.types.registry` holds all nine."""
+"""What every model type gives; `learners.model_types.registry` holds all nine."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 
-from learners.types.base import LearnError, ModelType
+from learners.model_types.base import LearnError, ModelType
 
 _MODULES: dict[str, str] = {}
 """Name -> module with a constant ``TYPE``; imported when asked for."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from learners.practice import split_by_match
-from tests.learners.types.toy import STEPS, ToyWorld, toy_episodes
+from tests.learners.model_types.toy import STEPS, ToyWorld, toy_episodes
 
 
 def test_toy_rows_are_whole_sequences_in_order() -> None:
@@ -29,7 +29,7 @@ def test_split_keeps_matches_whole() -> None:
 
 def test_toy_world_is_won_by_its_own_ai_and_not_by_one_choice() -> None:
     world = ToyWorld()
-    assert (world.play("combat", None, 4, 0) == 1.0).all()
+    np.testing.assert_allclose(world.play("combat", None, 4, 0), 1.0, rtol=1e-6)
     lazy = world.play("combat", lambda v: np.zeros(v.alive.shape, np.int64), 4, 0)
     assert lazy.shape == (2, 4)
     assert 0.1 < lazy.mean() < 0.4
