@@ -13,7 +13,7 @@ from msgspec import Meta
 from numpy.typing import NDArray
 from torch import nn
 
-from learners.practice import Episodes, Head, Layout, Practice
+from schemas.practice import Episodes, Head, Layout, Practice
 
 Preset = Literal["classic", "modern"]
 Share = Annotated[float, Meta(ge=0, le=1)]

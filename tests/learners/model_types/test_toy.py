@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from learners.practice import split_by_match
+from schemas.practice import split_by_match
 from tests.learners.model_types.toy import STEPS, ToyWorld, toy_episodes
 
 

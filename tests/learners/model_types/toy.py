@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from learners.practice import Episodes, Floats, Head, Result, View
+from schemas.practice import Episodes, Floats, Head, Result, View
 
 N_ARCHETYPES = 2
 STEPS = 12
@@ -35,7 +35,7 @@ class ToyLayout:
 
 
 class ToyWorld:
-    """A `learners.practice.Practice`; "aim" is to be ``(+-0.5, 0)`` by the wish."""
+    """A `schemas.practice.Practice`; "aim" is to be ``(+-0.5, 0)`` by the wish."""
 
     def __init__(self, n_archetypes: int = N_ARCHETYPES) -> None:
         self.layout = ToyLayout()
