@@ -31,6 +31,8 @@ class TypeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Gradient steps of a whole training, practice included."""
     practice_matches: Annotated[int, Meta(ge=0)] = 16
     """Matches an archetype that run side by side while a type practises; 0: only logged data."""
+    practise_every: Annotated[int, Meta(ge=1)] = 100
+    """Updates between two calls of `Stack.practise`; the first comes before the first update."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
