@@ -54,6 +54,8 @@ class View:
     """[S, B, E, F] facts of each enemy in a fixed order; all zeros for one that is dead."""
     alive: Bools
     """[S, B]: rows of the dead are to be ignored; what is chosen for them has no effect."""
+    first: Bools
+    """[S, B]: true at the first step of a match: recurrent states begin anew here."""
     maps: Callable[[], NDArray[np.uint8]]
     """Draws the maps [S, B, C, H, W] when they are wanted."""
 

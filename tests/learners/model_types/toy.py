@@ -61,7 +61,8 @@ class ToyWorld:
             np.put_along_axis(legal, illegal[..., None], np.False_, 2)
         maps = np.zeros((*size, *layout.map_shape), np.uint8)
         maps[..., 0, 0, 0] = self._wish
-        return View(observation, legal, self._enemies, np.ones(size, np.bool_), lambda: maps)
+        alive, first = np.ones(size, np.bool_), np.full(size, self._step % STEPS == 0)
+        return View(observation, legal, self._enemies, alive, first, lambda: maps)
 
     def step(self, choice: NDArray[Any] | None) -> tuple[View, Result]:
         right = self._wish.copy()
