@@ -32,8 +32,8 @@ class TypeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Gradient steps of a whole training, practice included."""
     practice_matches: Annotated[int, Meta(ge=0)] = 16
     """Matches an archetype that run side by side while a type practises; 0: only logged data."""
-    practise_every: Annotated[int, Meta(ge=1)] = 50
-    """Gradient steps between two calls of `Stack.practise`; one call comes before the first."""
+    practise_every: Annotated[int, Meta(ge=1)] = 100
+    """Updates between two calls of `Stack.practise`; the first comes before the first update."""
     accumulate: Annotated[int, Meta(ge=1)] = 1
     """Batches whose gradients are averaged into one step: for cards that hold no larger batch.
     The trainer sets it on the stack's `optimisers`."""
