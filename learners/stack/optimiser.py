@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 
@@ -32,6 +32,9 @@ class StackedAdamW:
         device = self._parameters[0].device
         self._rates = torch.tensor(list(learning_rates), dtype=torch.float32, device=device)
         self._decay, self._clip = weight_decay, grad_clip
+        self._every, self._n_gathered = 1, 0
+        self._gathered: list[torch.Tensor] = []
+        self._frozen: set[int] = set()
         self.n_steps = 0
 
     def set_rates(self, learning_rates: Sequence[float]) -> None:
@@ -40,13 +43,39 @@ class StackedAdamW:
             list(learning_rates), dtype=torch.float32, device=self._rates.device
         )
 
+    def scale_rates(self, factors: Sequence[float]) -> None:
+        """Multiply the learning rates [S]; 0 freezes a model for good."""
+        self._rates *= torch.tensor(list(factors), dtype=torch.float32, device=self._rates.device)
+
+    def freeze(self, parameters: Iterable[torch.Tensor]) -> None:
+        """Leave these weights as they are in all models from the next step on."""
+        wanted = {id(p) for p in parameters}
+        self._frozen |= {i for i, p in enumerate(self._parameters) if id(p) in wanted}
+
+    def accumulate(self, n_losses: int) -> None:
+        """Average the gradients of so many losses into one step; set before the first `step`."""
+        self._every = n_losses
+        if n_losses > 1:
+            self._gathered = [torch.zeros_like(p) for p in self._parameters]
+
     def step(self, loss: torch.Tensor) -> None:
-        """Take a step along the gradient of ``loss``, the sum of the models' own losses [S]."""
+        """Take a step along the gradient of ``loss``, the sum of the models' own losses [S].
+
+        With `accumulate`, only the last of so many calls takes the step.
+        """
         gradients = list(
             torch.autograd.grad(loss, self._parameters, allow_unused=True, materialize_grads=True)
         )
         with torch.no_grad():
-            self._apply(gradients)
+            if self._every == 1:
+                self._apply(gradients)
+                return
+            torch._foreach_add_(self._gathered, gradients, alpha=1.0 / self._every)
+            self._n_gathered += 1
+            if self._n_gathered == self._every:
+                self._apply([g.clone() for g in self._gathered])
+                torch._foreach_zero_(self._gathered)
+                self._n_gathered = 0
 
     def _apply(self, gradients: list[torch.Tensor]) -> None:
         if self._clip > 0:
@@ -61,7 +90,9 @@ class StackedAdamW:
         torch._foreach_sqrt_(below)
         torch._foreach_add_(below, EPSILON)
         steps = torch._foreach_div(self._first, below)
-        for parameter, step in zip(self._parameters, steps, strict=True):
+        for i, (parameter, step) in enumerate(zip(self._parameters, steps, strict=True)):
+            if i in self._frozen:
+                continue
             rate = self._rates.view(-1, *[1] * (parameter.dim() - 1))
             if self._decay > 0 and parameter.dim() > 2:
                 parameter.mul_(1.0 - rate * self._decay)
@@ -74,14 +105,21 @@ class StackedAdamW:
             gradient.mul_(factor.view(-1, *[1] * (gradient.dim() - 1)))
 
     def state(self) -> dict[str, torch.Tensor]:
-        """Return copies of moments and step count."""
-        tensors = {f"first.{i}": t.detach().cpu().clone() for i, t in enumerate(self._first)}
-        tensors |= {f"second.{i}": t.detach().cpu().clone() for i, t in enumerate(self._second)}
-        return {**tensors, "steps": torch.tensor(self.n_steps, dtype=torch.int64)}
+        """Return copies of moments, gathered gradients, rates and counts."""
+        kept = {"first": self._first, "second": self._second, "gathered": self._gathered}
+        tensors = {
+            f"{name}.{i}": t.detach().cpu().clone()
+            for name, some in kept.items()
+            for i, t in enumerate(some)
+        }
+        counts = torch.tensor([self.n_steps, self._n_gathered], dtype=torch.int64)
+        return {**tensors, "steps": counts, "rates": self._rates.cpu().clone()}
 
-    def restore(self, state: dict[str, torch.Tensor]) -> None:
-        """Take a `state`."""
-        self.n_steps = int(state["steps"])
-        for i in range(len(self._parameters)):
-            self._first[i].copy_(state[f"first.{i}"])
-            self._second[i].copy_(state[f"second.{i}"])
+    def restore(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Take a `state`; what is frozen or accumulated was set before, as at the beginning."""
+        self.n_steps, self._n_gathered = (int(n) for n in state["steps"])
+        self._rates.copy_(state["rates"])
+        kept = {"first": self._first, "second": self._second, "gathered": self._gathered}
+        for name, some in kept.items():
+            for i, tensor in enumerate(some):
+                tensor.copy_(state[f"{name}.{i}"])

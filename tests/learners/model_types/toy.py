@@ -8,7 +8,7 @@ that its first fact tells; the patch to go to is in the map's first pixel.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -41,7 +41,9 @@ class ToyWorld:
         self.layout = ToyLayout()
         self._s = n_archetypes
 
-    def begin(self, head: Head, n_matches: int, seed: int, difficulty: int = 2) -> View:
+    def begin(
+        self, head: Head, n_matches: int, seed: int, difficulty: int | Sequence[int] = 2
+    ) -> View:
         self._head: Head = head
         self._b, self._rng = n_matches * self.layout.pack, np.random.default_rng(seed)
         self._step = 0
@@ -92,7 +94,7 @@ class ToyWorld:
         policy: Callable[[View], NDArray[Any]] | None,
         n_matches: int,
         seed: int,
-        difficulty: int = 2,
+        difficulty: int | Sequence[int] = 2,
     ) -> Floats:
         """A match is won by its mean reward."""
         view = self.begin(head, n_matches, seed)
