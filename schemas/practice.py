@@ -54,6 +54,8 @@ class View:
     """[S, B, E, F] facts of each enemy in a fixed order; all zeros for one that is dead."""
     alive: Bools
     """[S, B]: rows of the dead are to be ignored; what is chosen for them has no effect."""
+    first: Bools
+    """[S, B]: true at the first step of a match: recurrent states begin anew here."""
     maps: Callable[[], NDArray[np.uint8]]
     """Draws the maps [S, B, C, H, W] when they are wanted."""
 
@@ -86,11 +88,13 @@ class Practice(Protocol):
 
     layout: Layout
 
-    def begin(self, head: Head, n_matches: int, seed: int, difficulty: int = 2) -> View:
+    def begin(
+        self, head: Head, n_matches: int, seed: int, difficulty: int | Sequence[int] = 2
+    ) -> View:
         """Start ``n_matches`` matches for each archetype; B is ``n_matches * pack``.
 
-        ``difficulty`` 0 to 4 is how well the opponents' traditional AI plays; 2 plays as well as
-        the home side's.
+        ``difficulty`` 0 to 4, one for all or one an archetype [S], is how well the opponents'
+        traditional AI plays; 2 plays as well as the home side's.
         """
         ...
 
@@ -104,7 +108,7 @@ class Practice(Protocol):
         policy: Callable[[View], NDArray[Any]] | None,
         n_matches: int,
         seed: int,
-        difficulty: int = 2,
+        difficulty: int | Sequence[int] = 2,
     ) -> Floats:
         """Play ``n_matches`` whole matches an archetype; returns their results [S, n_matches].
 

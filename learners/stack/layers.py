@@ -8,20 +8,13 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
 from typing import TypeVar
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
 Module = TypeVar("Module", bound=nn.Module)
-
-
-MIN_DEVIATION = 1e-2
-"""A feature that hardly varies is not blown up by the normaliser."""
 
 
 class Stacked(nn.Module):
@@ -86,33 +79,6 @@ class Table(Stacked):
     def forward(self) -> torch.Tensor:
         """Return the table: [S, N, E], or [N, E] in the plain form."""
         return self.weight
-
-
-class Normaliser(Stacked):
-    """``(x - mean) / deviation`` with buffers [S, D] of each model; the identity until `fit`."""
-
-    mean: torch.Tensor
-    scale: torch.Tensor
-
-    def __init__(self, n_models: int, width: int) -> None:
-        """Begin as the identity."""
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(n_models, width))
-        self.register_buffer("scale", torch.ones(n_models, width))
-
-    def fit(self, values: Sequence[NDArray[np.float32]]) -> None:
-        """Fix mean and scale of each model [S] from its values [N, D]."""
-        for i, rows in enumerate(values):
-            deviation = np.maximum(rows.std(0, dtype=np.float64), MIN_DEVIATION)
-            self.mean[i] = torch.from_numpy(rows.mean(0, dtype=np.float64)).float()
-            self.scale[i] = torch.from_numpy(1.0 / deviation).float()
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return normalised values of x's shape, [S, ..., D]."""
-        if self.plain:
-            return (x - self.mean) * self.scale
-        form = (x.shape[0], *[1] * (x.dim() - 2), x.shape[-1])
-        return (x - self.mean.view(form)) * self.scale.view(form)
 
 
 def unstack(module: Module, i: int) -> Module:
