@@ -169,9 +169,7 @@ def _by_actor(rows: Episodes, n_steps: int) -> tuple[Ints, Ints]:
 
 def _by_pack(rows: Episodes, n_steps: int, pack: int) -> tuple[Ints, Ints]:
     """Return each row's step within its piece, and its actor's column in the piece's pack."""
-    _, number = np.unique(
-        np.stack([rows.match, rows.actor // pack]), axis=1, return_inverse=True
-    )
+    _, number = np.unique(np.stack([rows.match, rows.actor // pack]), axis=1, return_inverse=True)
     number = number.reshape(-1)
     n_packs = int(number.max(initial=-1)) + 1
     start = np.full(n_packs, np.iinfo(np.int64).max)

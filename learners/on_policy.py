@@ -229,7 +229,9 @@ class Pool:
         ends = state[f"{prefix}ends"].tolist()
         self._queues = np.split(state[f"{prefix}queue"].numpy().copy(), ends[:-1])
         names = [f.name for f in dataclasses.fields(Appraisal)]
-        found = {n: state[f"{prefix}{n}"].to(self._device) for n in names if f"{prefix}{n}" in state}
+        found = {
+            n: state[f"{prefix}{n}"].to(self._device) for n in names if f"{prefix}{n}" in state
+        }
         self.appraisal = Appraisal(**found) if found else None
 
 

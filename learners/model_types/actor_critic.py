@@ -20,9 +20,9 @@ from learners import policy_losses as losses
 from learners.fragments import Fragments, gather, is_fresh, of_rows
 from learners.model_types.base import LearnError, TypeSettings, Update
 from learners.on_policy import Appraisal, Batch, Correction, Pool, Windows, appraise, sample
+from learners.stack.normaliser import Normaliser
 from learners.stack.optimiser import StackedAdamW
 from learners.stack.seeds import Draws
-from learners.stack.trunk import Normaliser
 from schemas.practice import Episodes, Head, Layout, Practice, View
 
 Rule = Annotated[float, Meta(ge=0)]
@@ -75,9 +75,9 @@ class OnPolicyStack(abc.ABC):
         self._settings, self._layout, self._device = settings, layout, device
         self._net, self._normaliser = net, normaliser
         self._head, self._windows = head, windows
-        rates = [settings.learning_rate * rate for rate in rates]
+        self._rates = [settings.learning_rate * rate for rate in rates]
         self._optimiser = StackedAdamW(
-            list(net.parameters()), rates, settings.weight_decay, settings.grad_clip
+            list(net.parameters()), self._rates, settings.weight_decay, settings.grad_clip
         )
         self._draws = Draws(seeds)
         self._logged: Pool | None = None
@@ -116,7 +116,7 @@ class OnPolicyStack(abc.ABC):
         """Take logged rows: fresh ones for PPO, older ones (and the traditional AI's) to clone."""
         fresh = [is_fresh(r, self._settings.max_lag) for r in rows]
         if not self._fixed:
-            self._fix(r.observation for r in rows)
+            self._fix([r.observation for r in rows])
         pack, steps = self._windows.pack, self._settings.fragment_steps
         pack = pack if pack > 1 else 0
         old = [~f for f in fresh]
@@ -134,9 +134,8 @@ class OnPolicyStack(abc.ABC):
     def _n_actions(self) -> int:
         return self._layout.n_actions[self._head]
 
-    def _fix(self, observations: Any) -> None:
-        for i, rows in enumerate(observations):
-            self._normaliser.fix(i, rows)
+    def _fix(self, observations: Sequence[NDArray[np.float32]]) -> None:
+        self._normaliser.fix(observations)
         self._fixed = True
 
     def update(self) -> Update:
@@ -153,8 +152,8 @@ class OnPolicyStack(abc.ABC):
         self._optimiser.step(loss.sum())
         self._n_updates += 1
         if self._settings.anneal:
-            left = max(self._settings.updates - self._n_updates, 0)
-            self._optimiser.scale_rates([left / (left + 1)] * self.n_models)
+            left = max(1.0 - self._n_updates / self._settings.updates, 0.0)
+            self._optimiser.set_rates([rate * left for rate in self._rates])
         measures = {k: v.detach().cpu().numpy().astype(np.float32) for k, v in scalars.items()}
         return Update(told.astype(np.float32), measures)
 
@@ -220,7 +219,8 @@ class OnPolicyStack(abc.ABC):
 
         fragments, measures = gather(world, self._head, act, n_matches, steps, seed)
         if not self._fixed:
-            self._fix(fragments.observation[i][fragments.valid[i]] for i in range(self.n_models))
+            seen = zip(fragments.observation, fragments.valid, strict=True)
+            self._fix([rows[valid] for rows, valid in seen])
         self._version += 1
         self._gathered.append((self._version, fragments))
         self._refill()
@@ -244,9 +244,7 @@ class OnPolicyStack(abc.ABC):
                 for c in (view.observation, view.legal, view.first)
             )
             logits, state = self._step(observation, first, state)
-            log_probs: NDArray[np.float32] = (
-                losses.masked_log_probs(logits, legal).cpu().numpy()
-            )
+            log_probs: NDArray[np.float32] = losses.masked_log_probs(logits, legal).cpu().numpy()
         return log_probs, state
 
     def _appraise(self, fragments: Fragments, *, on_policy: bool) -> Appraisal:

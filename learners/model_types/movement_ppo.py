@@ -12,9 +12,10 @@ from learners.model_types.actor_critic import OnPolicySettings, OnPolicyStack
 from learners.model_types.base import Port, Preset, Stack, TypeSettings
 from learners.networks import mask_illegal
 from learners.on_policy import CHUNK_ROWS, Batch, Windows
-from learners.stack.layers import Linear, unstack
+from learners.stack.layers import unstack
+from learners.stack.mlp import Mlp, level_out
+from learners.stack.normaliser import Normaliser
 from learners.stack.seeds import seeded
-from learners.stack.trunk import Normaliser, Trunk, small_head
 from schemas.practice import Head, Layout
 
 
@@ -35,28 +36,34 @@ class MovementNet(nn.Module):
     def __init__(self, settings: MovementSettings, n_features: int, n_actions: int) -> None:
         """Make a stack of one."""
         super().__init__()
-        norm = settings.layer_norm
+        norm, shared = settings.layer_norm, settings.shared
         self.normaliser = Normaliser(1, n_features)
-        self.shared = Trunk(1, n_features, settings.shared, layer_norm=norm)
-        self.actor = Trunk(1, self.shared.n_out, settings.actor, layer_norm=norm)
-        self.critic = Trunk(1, self.shared.n_out, settings.critic, layer_norm=norm)
-        self.logits = small_head(1, self.actor.n_out, n_actions)
-        self.value = Linear(1, self.critic.n_out, 1)
+        self.shared = (
+            Mlp(1, n_features, shared[:-1], shared[-1], layer_norm=norm) if shared else None
+        )
+        width = shared[-1] if shared else n_features
+        self.actor = Mlp(1, width, settings.actor, n_actions, layer_norm=norm)
+        self.critic = Mlp(1, width, settings.critic, 1, layer_norm=norm)
+        level_out(self.actor)
+
+    def features(self, observation: torch.Tensor) -> torch.Tensor:
+        """Return what actor and critic share."""
+        x: torch.Tensor = self.normaliser(observation)
+        return x if self.shared is None else self.shared(x).relu()
 
     def forward(self, observation: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return logits and values."""
-        features = self.shared(self.normaliser(observation))
-        value: torch.Tensor = self.value(self.critic(features))
-        return self.logits(self.actor(features)), value[..., 0]
+        features = self.features(observation)
+        return self.actor(features), self.critic(features)[..., 0]
 
     def score(self, observation: torch.Tensor) -> torch.Tensor:
         """Return logits alone."""
-        logits: torch.Tensor = self.logits(self.actor(self.shared(self.normaliser(observation))))
+        logits: torch.Tensor = self.actor(self.features(observation))
         return logits
 
     def worth(self, observation: torch.Tensor) -> torch.Tensor:
         """Return values alone."""
-        value: torch.Tensor = self.value(self.critic(self.shared(self.normaliser(observation))))
+        value: torch.Tensor = self.critic(self.features(observation))
         return value[..., 0]
 
 
@@ -120,7 +127,7 @@ class MovementPpo:
     settings: ClassVar[type[TypeSettings]] = MovementSettings
 
     def preset(self, name: Preset) -> MovementSettings:
-        """Return the settings of a preset; docs/learners/movement_ppo.md says what they showed."""
+        """Return a preset; docs/learners/movement_ppo.md says what it showed."""
         if name == "classic":
             return MovementSettings(learning_rate=3e-5, clone_updates=500)
         return MovementSettings(

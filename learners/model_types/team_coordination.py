@@ -19,10 +19,11 @@ from learners.model_types.actor_critic import OnPolicySettings, OnPolicyStack
 from learners.model_types.base import Port, Preset, Stack, TypeSettings
 from learners.networks import mask_illegal
 from learners.on_policy import Batch, Windows
-from learners.stack.layers import Linear, unstack
+from learners.stack.layers import unstack
+from learners.stack.mlp import Mlp, level_out
+from learners.stack.normaliser import Normaliser
 from learners.stack.recurrent import Lstm, State
 from learners.stack.seeds import seeded
-from learners.stack.trunk import Normaliser, Trunk, small_head
 from schemas.practice import Head, Layout
 
 HEAD: Head = "combat"
@@ -49,36 +50,40 @@ class TeamActor(nn.Module):
         """Make a stack of one."""
         super().__init__()
         self.normaliser = Normaliser(1, n_features)
-        self.encoder = Trunk(1, n_features, settings.encoder, layer_norm=settings.layer_norm)
-        self.lstm = Lstm(1, self.encoder.n_out, settings.width, settings.n_layers)
-        self.logits = small_head(1, settings.width, n_actions)
+        widths, norm = settings.encoder, settings.layer_norm
+        self.encoder = (
+            Mlp(1, n_features, widths[:-1], widths[-1], layer_norm=norm) if widths else None
+        )
+        width = widths[-1] if widths else n_features
+        self.lstm = Lstm(1, width, settings.width, settings.n_layers)
+        self.logits = Mlp(1, settings.width, (), n_actions)
+        level_out(self.logits)
+
+    def features(self, observation: torch.Tensor) -> torch.Tensor:
+        """Return what goes into the LSTM."""
+        x: torch.Tensor = self.normaliser(observation)
+        return x if self.encoder is None else self.encoder(x).relu()
 
     def step(self, observation: torch.Tensor, state: State) -> tuple[torch.Tensor, State]:
         """Return logits [S, B, A] and the next state of one step."""
-        features, state = self.lstm.step(self.encoder(self.normaliser(observation)), state)
+        features, state = self.lstm.step(self.features(observation), state)
         return self.logits(features), state
 
-    def forward(
-        self, observation: torch.Tensor, state: State, first: torch.Tensor
-    ) -> torch.Tensor:
+    def forward(self, observation: torch.Tensor, state: State, first: torch.Tensor) -> torch.Tensor:
         """Return logits [S, T, B, A] of observations [S, T, B, D]."""
-        features = self.lstm(self.encoder(self.normaliser(observation)), state, first)
-        logits: torch.Tensor = self.logits(features)
+        logits: torch.Tensor = self.logits(self.lstm(self.features(observation), state, first))
         return logits
 
 
 class TeamNet(nn.Module):
     """The actor and the critic that only training has."""
 
-    def __init__(
-        self, settings: TeamSettings, n_features: int, n_actions: int, pack: int
-    ) -> None:
+    def __init__(self, settings: TeamSettings, n_features: int, n_actions: int, pack: int) -> None:
         """Make a stack of one."""
         super().__init__()
         self.actor = TeamActor(settings, n_features, n_actions)
         n_in = pack * (n_features + 1)
-        self.critic = Trunk(1, n_in, settings.critic, layer_norm=settings.layer_norm)
-        self.value = Linear(1, self.critic.n_out, 1)
+        self.critic = Mlp(1, n_in, settings.critic, 1, layer_norm=settings.layer_norm)
         self.pack = pack
 
     def worth(self, observation: torch.Tensor, alive: torch.Tensor) -> torch.Tensor:
@@ -87,7 +92,7 @@ class TeamNet(nn.Module):
         seen = torch.cat([seen, alive[..., None].to(seen.dtype)], -1)
         # own first, then the mates in the order that follows: one critic for all five
         turned = [seen.roll(-i, -2).flatten(-2) for i in range(self.pack)]
-        value: torch.Tensor = self.value(self.critic(torch.stack(turned, -2)))
+        value: torch.Tensor = self.critic(torch.stack(turned, -2))
         return value[..., 0]
 
 
@@ -163,7 +168,7 @@ class TeamCoordination:
     settings: ClassVar[type[TypeSettings]] = TeamSettings
 
     def preset(self, name: Preset) -> TeamSettings:
-        """Return the settings of a preset; docs/learners/team_coordination.md says what they did."""
+        """Return a preset; docs/learners/team_coordination.md says what it showed."""
         if name == "classic":
             return TeamSettings(batch=32, clone_updates=500, fragment_steps=136)
         return TeamSettings(
