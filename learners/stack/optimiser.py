@@ -31,6 +31,7 @@ class StackedAdamW:
         self._second = [torch.zeros_like(p) for p in self._parameters]
         device = self._parameters[0].device
         self._rates = torch.tensor(list(learning_rates), dtype=torch.float32, device=device)
+        self._factors = torch.ones_like(self._rates)
         self._decay, self._clip = weight_decay, grad_clip
         self._every, self._n_gathered = 1, 0
         self._gathered: list[torch.Tensor] = []
@@ -38,14 +39,14 @@ class StackedAdamW:
         self.n_steps = 0
 
     def set_rates(self, learning_rates: Sequence[float]) -> None:
-        """Change the learning rates [S] from the next step on; 0 freezes a model."""
+        """Change the learning rates [S] from the next step on, as a schedule does."""
         self._rates = torch.tensor(
             list(learning_rates), dtype=torch.float32, device=self._rates.device
         )
 
     def scale_rates(self, factors: Sequence[float]) -> None:
-        """Multiply the learning rates [S]; 0 freezes a model for good."""
-        self._rates *= torch.tensor(list(factors), dtype=torch.float32, device=self._rates.device)
+        """Multiply the learning rates [S], later ones too; 0 freezes a model for good."""
+        self._factors *= torch.tensor(list(factors), dtype=torch.float32, device=self._rates.device)
 
     def freeze(self, parameters: Iterable[torch.Tensor]) -> None:
         """Leave these weights as they are in all models from the next step on."""
@@ -90,10 +91,11 @@ class StackedAdamW:
         torch._foreach_sqrt_(below)
         torch._foreach_add_(below, EPSILON)
         steps = torch._foreach_div(self._first, below)
+        rates = self._rates * self._factors
         for i, (parameter, step) in enumerate(zip(self._parameters, steps, strict=True)):
             if i in self._frozen:
                 continue
-            rate = self._rates.view(-1, *[1] * (parameter.dim() - 1))
+            rate = rates.view(-1, *[1] * (parameter.dim() - 1))
             if self._decay > 0 and parameter.dim() > 2:
                 parameter.mul_(1.0 - rate * self._decay)
             parameter.addcmul_(step, rate, value=-first_scale)
@@ -113,12 +115,14 @@ class StackedAdamW:
             for i, t in enumerate(some)
         }
         counts = torch.tensor([self.n_steps, self._n_gathered], dtype=torch.int64)
-        return {**tensors, "steps": counts, "rates": self._rates.cpu().clone()}
+        rates = {"rates": self._rates.cpu().clone(), "factors": self._factors.cpu().clone()}
+        return {**tensors, **rates, "steps": counts}
 
     def restore(self, state: Mapping[str, torch.Tensor]) -> None:
         """Take a `state`; what is frozen or accumulated was set before, as at the beginning."""
         self.n_steps, self._n_gathered = (int(n) for n in state["steps"])
         self._rates.copy_(state["rates"])
+        self._factors.copy_(state["factors"])
         kept = {"first": self._first, "second": self._second, "gathered": self._gathered}
         for name, some in kept.items():
             for i, tensor in enumerate(some):
