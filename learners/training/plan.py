@@ -108,11 +108,12 @@ def settings_of(kind: ModelType, values: dict[str, Any]) -> TypeSettings:
     Raises:
         LearnError: a name is unknown or a value breaks its rule.
     """
+    common = {k: v for k, v in values.items() if k in TypeSettings.__struct_fields__}
     try:
+        msgspec.convert(common, TypeSettings)  # a type that gives another default keeps the rule
         return msgspec.convert(values, kind.settings)
     except msgspec.ValidationError as error:
         known = from_msgspec(error, values)
         field = known.path.removeprefix("$.")
-        rule, got = known.rule, known.got
-        msg = f"{kind.name}.{field} must be {rule}; got {got}"
+        msg = f"{kind.name}.{field} must be {known.rule}; got {known.got}"
         raise LearnError(msg) from error

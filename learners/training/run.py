@@ -42,7 +42,7 @@ REPORT_EVERY = 50
 """Updates whose means are one point of a curve."""
 
 _PRACTICE = "practice/"
-"""Before the names of what practice told: its last values stand, while those of updates are means."""
+"""Before the names of what practice told: its last values stand, those of updates are averaged."""
 
 
 class Point(msgspec.Struct, frozen=True):

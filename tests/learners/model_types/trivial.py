@@ -38,7 +38,7 @@ class _Net(nn.Module):
         self.register_buffer("scale", torch.ones(n_models, n_in))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        scale = self.scale if x.dim() == self.scale.dim() else self.scale[:, None]
+        scale = self.scale if self.last.plain else self.scale[:, None]
         values: torch.Tensor = self.last(x * scale)
         return values
 
@@ -126,7 +126,8 @@ class TrivialStack:
         del greedy
         with torch.no_grad():
             values = self._net(torch.from_numpy(view.observation)).numpy()
-        return np.where(view.legal, values, ILLEGAL).argmax(-1)
+        choice: NDArray[Any] = np.where(view.legal, values, ILLEGAL).argmax(-1)
+        return choice
 
     def graph(self, i: int) -> nn.Module:
         return _Graph(unstack(self._net, i)).eval()
