@@ -106,10 +106,13 @@ def appraise(
         torch.from_numpy(c).to(proximal.device)
         for c in (fragments.reward, fragments.terminated, fragments.truncated)
     ]
-    lead = [t.movedim(1, 0) for t in (log_ratio, tensors[0], value, next_value, *tensors[1:])]
-    target, advantage = losses.vtrace(
-        *lead, discount=how.discount, trace=how.trace, rho_max=how.rho_max, c_max=how.c_max
+    ratio, reward, value, following, terminated, truncated = (
+        t.movedim(1, 0) for t in (log_ratio, tensors[0], value, next_value, *tensors[1:])
     )
+    target, advantage = losses.vtrace(
+        ratio, reward, value, following, terminated, truncated,
+        how.discount, how.trace, how.rho_max, how.c_max,
+    )  # fmt: skip
     valid = torch.from_numpy(fragments.valid).to(proximal.device)
     return Appraisal(
         target.movedim(0, 1).contiguous(),

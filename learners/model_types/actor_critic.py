@@ -176,7 +176,8 @@ class OnPolicyStack(abc.ABC):
         self, batch: Batch, logits: torch.Tensor, values: torch.Tensor, cloning: bool
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         settings = self._settings
-        log_probs = losses.masked_log_probs(logits, batch.legal)
+        values = values.float()  # in half precision a sum of losses stops growing
+        log_probs = losses.masked_log_probs(logits.float(), batch.legal)
         taken = log_probs.gather(-1, batch.action[..., None])[..., 0]
         if cloning:
             policy = -losses.clone_weights(batch.advantage, settings.clone_scale) * taken
@@ -257,13 +258,15 @@ class OnPolicyStack(abc.ABC):
                 )
             )  # fmt: skip
             logits, states = self._appraise_logits(observation, first)
-            log_probs = losses.masked_log_probs(logits, legal)
+            log_probs = losses.masked_log_probs(logits.float(), legal)
             taken = log_probs.gather(-1, action[..., None])[..., 0]
-            value = self._values(observation, valid)
+            value = self._values(observation, valid).float()
             following = torch.cat([value[:, 1:], torch.zeros_like(value[:, :1])], 1)
             cut = truncated.any(2).any(0)
             following[:, cut] = torch.where(
-                truncated[:, cut], self._values(last[:, cut], valid[:, cut]), following[:, cut]
+                truncated[:, cut],
+                self._values(last[:, cut], valid[:, cut]).float(),
+                following[:, cut],
             )
             how = self._settings.correction()
             return appraise(fragments, taken, value, following, how, states, on_policy=on_policy)

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
+from learners.feeds import Feeds, feeds
 from learners.model_types.actor_critic import OnPolicySettings, OnPolicyStack
 from learners.model_types.base import Port, Preset, Stack, TypeSettings
 from learners.networks import mask_illegal
@@ -16,7 +17,7 @@ from learners.stack.layers import unstack
 from learners.stack.mlp import Mlp, level_out
 from learners.stack.normaliser import Normaliser
 from learners.stack.seeds import seeded
-from schemas.practice import Head, Layout
+from schemas.practice import Episodes, Head, Layout
 
 
 class MovementSettings(OnPolicySettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -112,11 +113,15 @@ class MovementStack(OnPolicyStack):
         """Return model i alone as it is exported."""
         return MovementGraph(unstack(self._net, i)).eval()
 
+    def feeds(self, rows: Episodes, n: int) -> Feeds:
+        """Return real inputs of the graph."""
+        return feeds(TYPE.inputs(self._layout), rows, n, head="movement")
+
 
 def _chunks(observation: torch.Tensor) -> list[torch.Tensor]:
     """Cut observations [S, T, B, D] along T, to bound what a wide network holds at once."""
     steps = max(1, CHUNK_ROWS // max(observation.shape[2], 1))
-    return list(observation.split(steps, 1))
+    return list(torch.split(observation, steps, 1))
 
 
 class MovementPpo:

@@ -6,7 +6,11 @@ import importlib
 
 from learners.model_types.base import LearnError, ModelType
 
-_MODULES: dict[str, str] = {}
+_MODULES: dict[str, str] = {
+    "movement_ppo": "learners.model_types.movement_ppo",
+    "team_coordination": "learners.model_types.team_coordination",
+    "soft_actor_critic": "learners.model_types.soft_actor_critic",
+}
 """Name -> module with a constant ``TYPE``; imported when asked for."""
 
 

@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 from torch import nn
 
 from learners import policy_losses as losses
+from learners.feeds import Feeds, feeds
 from learners.fragments import gather
 from learners.model_types.base import LearnError, Port, Preset, Share, Stack, TypeSettings, Update
 from learners.stack.layers import Stacked, per_model, unstack
 from learners.stack.mlp import Mlp, level_out
 from learners.stack.normaliser import Normaliser
-from learners.stack.optimiser import StackedAdamW
+from learners.stack.optimiser import StackedAdamW, flatten
 from learners.stack.seeds import Draws, seeded
 from learners.transitions import Transitions
 from schemas.practice import Episodes, Floats, Head, Layout, Practice, View
@@ -139,8 +140,7 @@ class SacStack:
                 ("temperature", self._temperature, 0.0),
             )
         }
-        self._averages = list(self._target.parameters())
-        self._followed = list(self._critics.parameters())
+        self._average = flatten(list(self._target.parameters()))
         self._draws = Draws(seeds)
         self._rows = Transitions(self.n_models, settings.capacity, *sizes, device)
         self._fixed = False
@@ -173,7 +173,7 @@ class SacStack:
         actor_loss, log_prob = self._learn_aims(batch, x)
         temperature = self._learn_temperature(log_prob)
         with torch.no_grad():
-            torch._foreach_lerp_(self._averages, self._followed, self._settings.polyak)
+            self._average.lerp_(self._optimisers["critics"].flat, self._settings.polyak)
         self._n_updates += 1
         told = {
             "critic_loss": critic_loss, "actor_loss": actor_loss, "entropy": -per_model(log_prob),
@@ -291,6 +291,10 @@ class SacStack:
     def graph(self, i: int) -> nn.Module:
         """Return model i's actor alone as it is exported."""
         return AimGraph(unstack(self._actor, i)).eval()
+
+    def feeds(self, rows: Episodes, n: int) -> Feeds:
+        """Return real inputs of the graph."""
+        return feeds(TYPE.inputs(self._layout), rows, n)
 
     def modules(self) -> Mapping[str, nn.Module]:
         """Return actor, critics, target critics and temperature."""

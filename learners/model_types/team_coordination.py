@@ -15,6 +15,7 @@ import torch
 from msgspec import Meta
 from torch import nn
 
+from learners.feeds import Feeds, feeds
 from learners.model_types.actor_critic import OnPolicySettings, OnPolicyStack
 from learners.model_types.base import Port, Preset, Stack, TypeSettings
 from learners.networks import mask_illegal
@@ -24,7 +25,7 @@ from learners.stack.mlp import Mlp, level_out
 from learners.stack.normaliser import Normaliser
 from learners.stack.recurrent import Lstm, State
 from learners.stack.seeds import seeded
-from schemas.practice import Head, Layout
+from schemas.practice import Episodes, Head, Layout
 
 HEAD: Head = "combat"
 
@@ -139,8 +140,9 @@ class TeamStack(OnPolicyStack):
         return torch.stack(logits, 1), torch.stack(kept, 1) if kept else None
 
     def _values(self, observation: torch.Tensor, alive: torch.Tensor) -> torch.Tensor:
-        packs = (-1, self._windows.pack)
-        value = self._net.worth(observation.unflatten(2, packs), alive.unflatten(2, packs))
+        n_models, n_steps, n_rows = alive.shape
+        form = (n_models, n_steps, n_rows // self._windows.pack, self._windows.pack)
+        value = self._net.worth(observation.view(*form, -1), alive.view(form))
         return value.flatten(2)
 
     def _forward(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
@@ -152,12 +154,20 @@ class TeamStack(OnPolicyStack):
         first = batch.first.transpose(1, 2).flatten(2, 3)
         h, c = batch.states.flatten(1, 2).unbind(2)
         n = batch.observation.shape[1]
-        logits = self._net.actor(rows, (h, c), first).unflatten(2, (n, -1)).transpose(1, 2)
+        logits = self._net.actor(rows, (h, c), first)
+        logits = logits.view(*rows.shape[:2], n, -1, logits.shape[-1]).transpose(1, 2)
         return logits, self._net.worth(batch.observation, batch.alive)
 
     def graph(self, i: int) -> nn.Module:
         """Return model i's actor alone as it is exported."""
         return TeamGraph(unstack(self._net.actor, i)).eval()
+
+    def feeds(self, rows: Episodes, n: int) -> Feeds:
+        """Return real inputs of the graph, at the first step of a match."""
+        lstm = self._net.actor.lstm
+        state = (lstm.n_layers, lstm.width)
+        ports = TYPE.inputs(self._layout)
+        return feeds(ports, rows, n, head=HEAD, zeros={"h": state, "c": state})
 
 
 class TeamCoordination:

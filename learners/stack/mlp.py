@@ -58,7 +58,9 @@ class Mlp(nn.Module):
         linear = [layer for layer in self.layers if isinstance(layer, Linear)]
         if linear[0].plain:
             return self._plain(x, linear)
-        weights = [w for layer in linear for w in (layer.weight, layer.bias)]
+        weights: list[torch.Tensor | None] = []
+        for layer in linear:
+            weights += [layer.weight, layer.bias]
         if fixed:
             weights = [w if w is None else w.detach() for w in weights]
         rows = x.reshape(x.shape[0], -1, x.shape[-1])

@@ -28,7 +28,7 @@ class LstmLayer(nn.Module):
         """Return h and c after a step; ``gates`` [..., 4 H] are the inputs' part of the gates."""
         weight = self.recurrent.weight.mT
         multiply = torch.addmm if self.recurrent.plain else torch.baddbmm
-        i, f, g, o = multiply(gates, h, weight).split(self.width, -1)
+        i, f, g, o = multiply(gates, h, weight).chunk(4, -1)
         c = f.sigmoid() * c + i.sigmoid() * g.tanh()
         return o.sigmoid() * c.tanh(), c
 
@@ -44,10 +44,13 @@ class Lstm(nn.Module):
         )
         self.width, self.n_layers = width, n_layers
 
+    def _each(self) -> list[LstmLayer]:
+        return [layer for layer in self.layers if isinstance(layer, LstmLayer)]
+
     def step(self, x: torch.Tensor, state: State) -> tuple[torch.Tensor, State]:
         """Return outputs [S, B, H] and the state after one step of inputs [S, B, D]."""
         hs, cs = [], []
-        for i, layer in enumerate(self.layers):
+        for i, layer in enumerate(self._each()):
             h, c = layer.step(layer.inner(x), state[0][..., i, :], state[1][..., i, :])
             hs.append(h)
             cs.append(c)
@@ -61,7 +64,7 @@ class Lstm(nn.Module):
         sequence begins: the state before that step is zero.
         """
         goes_on = (~first).to(x.dtype)[..., None]
-        for i, layer in enumerate(self.layers):
+        for i, layer in enumerate(self._each()):
             gates, outputs = layer.inner(x), []
             h, c = state[0][..., i, :], state[1][..., i, :]
             for t in range(x.shape[1]):
