@@ -19,7 +19,7 @@ CLASSIC = ValueSettings(
 )  # fmt: skip
 """The specification leaves the sizes open: half of combat_dqn's, with the defaults of all types."""
 
-MODERN = ValueSettings(dueling=False)
+MODERN = ValueSettings()
 
 
 class SkillDqn:

@@ -196,7 +196,9 @@ class _PolicyMethod:
         self, batch: Tensors, target: torch.Tensor, keep: Keep
     ) -> tuple[torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]:
         """Return the critics' loss [S], TD errors [S, B] and scalars."""
-        taken = [q.gather(-1, batch.action)[..., 0] for q in self._critics.both(batch.features, keep)]
+        taken = [
+            q.gather(-1, batch.action)[..., 0] for q in self._critics.both(batch.features, keep)
+        ]
         loss = sum((per_model(batch.weight * huber(target - q)) for q in taken), torch.zeros(()))
         seen = taken[0].detach()
         scalars = {"q_mean": per_model(seen), "q_max": seen.amax(1), "loss_td": loss.detach()}

@@ -41,6 +41,7 @@ class SkillScores(nn.Module):
     """A score of each of K skills from the state and from what is known of the skill.
 
     ``score(s, k) = w . ReLU(f(s) + g(facts of k))``: what is learned of a skill serves its like.
+    Dueling adds a value of the state to what a skill's score differs from their mean.
     """
 
     skills: torch.Tensor
@@ -50,7 +51,9 @@ class SkillScores(nn.Module):
         super().__init__()
         *before, width = settings.hidden
         norm = settings.layer_norm
-        self.body = Mlp(1, n_features, before, width, layer_norm=norm)
+        self.dueling = settings.dueling
+        n_out = width + int(settings.dueling)
+        self.body = Mlp(1, n_features, before, n_out, layer_norm=norm)
         self.embedding = Mlp(1, skills.shape[1], [width // 2], width, layer_norm=norm)
         self.score = Linear(1, width, 1)
         largest = np.maximum(np.abs(skills).max(0), 1e-6)
@@ -62,9 +65,12 @@ class SkillScores(nn.Module):
         skill: torch.Tensor = self.embedding(self.skills)
         if not self.score.plain:
             skill = skill[:, None]
-        both = torch.relu(state[..., None, :] + skill)
-        scores: torch.Tensor = self.score(both)
-        return scores[..., 0]
+        first = int(self.dueling)
+        both = torch.relu(state[..., None, first:] + skill)
+        scores: torch.Tensor = self.score(both)[..., 0]
+        if not self.dueling:
+            return scores
+        return state[..., :1] + scores - scores.mean(-1, keepdim=True)
 
 
 class StateValue(nn.Module):

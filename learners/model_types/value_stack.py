@@ -19,7 +19,7 @@ from learners.model_types.value_steps import Gatherer, explore, known_masks, log
 from learners.networks import mask_illegal
 from learners.replay.form import Batch, Steps
 from learners.replay.stacked import StackedReplay
-from learners.stack.layers import per_model, unstack
+from learners.stack.layers import unstack
 from learners.stack.normaliser import Normaliser
 from learners.stack.optimiser import StackedAdamW
 from learners.stack.seeds import Draws
@@ -196,7 +196,9 @@ class ValueStack:
         return {
             "loss": float(huber(error).mean()),
             "trivial": float(huber(reward - (1 - discount) * constant).mean()),
-            "agreement": float((mask_illegal(scores, legal).argmax(-1) == action[:, 0]).float().mean()),
+            "agreement": float(
+                (mask_illegal(scores, legal).argmax(-1) == action[:, 0]).float().mean()
+            ),
         }
 
     def graph(self, i: int) -> nn.Module:

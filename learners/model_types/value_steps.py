@@ -78,9 +78,7 @@ class Practised:
     measures: dict[str, NDArray[np.float32]]
 
 
-def explore(
-    scores: Floats, legal: Bools, epsilon: float, draws: Draws
-) -> tuple[Ints, Floats]:
+def explore(scores: Floats, legal: Bools, epsilon: float, draws: Draws) -> tuple[Ints, Floats]:
     """Return epsilon-greedy choices [S, B] and the probability of each.
 
     ``P = (1 - epsilon) [a = best] + epsilon / n_legal``; where nothing is legal 0 is chosen.
