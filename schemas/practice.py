@@ -8,7 +8,7 @@ learner's, all others are played by the archetype's traditional AI.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -31,37 +31,30 @@ class Layout(Protocol):
     @property
     def n_features(self) -> int:
         """D: 64 in the arena."""
-        ...
 
     @property
     def pack(self) -> int:
         """Actors of a pack: rows b of one match lie side by side, ``pack`` of them."""
-        ...
 
     @property
     def n_enemies(self) -> int:
         """E."""
-        ...
 
     @property
     def n_enemy_features(self) -> int:
         """F."""
-        ...
 
     @property
-    def n_actions(self) -> dict[Head, int]:
+    def n_actions(self) -> Mapping[Head, int]:
         """Choices of a head; of "aim" the continuous numbers, each in [-1, 1]."""
-        ...
 
     @property
     def map_shape(self) -> tuple[int, int, int]:
         """Channels, height, width of an actor's map."""
-        ...
 
     @property
     def skills(self) -> Floats:
-        """[K, E]: what is known of every skill (cost, range, power, ...), the same for all."""
-        ...
+        """[K, E]: what is known of every skill (cost, range, power, kind, ...), one for all."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -76,6 +69,8 @@ class View:
     """[S, B, E, F] facts of each enemy in a fixed order; all zeros for one that is dead."""
     alive: Bools
     """[S, B]: rows of the dead are to be ignored; what is chosen for them has no effect."""
+    first: Bools
+    """[S, B]: true at the first step of a match: recurrent states begin anew here."""
     maps: Callable[[], NDArray[np.uint8]]
     """Draws the maps [S, B, C, H, W] when they are wanted."""
 
@@ -108,14 +103,15 @@ class Practice(Protocol):
 
     @property
     def layout(self) -> Layout:
-        """Its sizes."""
-        ...
+        """The sizes of what it shows and takes."""
 
-    def begin(self, head: Head, n_matches: int, seed: int, difficulty: int = 2) -> View:
+    def begin(
+        self, head: Head, n_matches: int, seed: int, difficulty: int | Sequence[int] = 2
+    ) -> View:
         """Start ``n_matches`` matches for each archetype; B is ``n_matches * pack``.
 
-        ``difficulty`` 0 to 4 is how well the opponents' traditional AI plays; 2 plays as well as
-        the home side's.
+        ``difficulty`` 0 to 4, one for all or one an archetype [S], is how well the opponents'
+        traditional AI plays; 2 plays as well as the home side's.
         """
         ...
 
@@ -129,7 +125,7 @@ class Practice(Protocol):
         policy: Callable[[View], NDArray[Any]] | None,
         n_matches: int,
         seed: int,
-        difficulty: int = 2,
+        difficulty: int | Sequence[int] = 2,
     ) -> Floats:
         """Play ``n_matches`` whole matches an archetype; returns their results [S, n_matches].
 

@@ -72,7 +72,9 @@ class ArenaPractice:
 
     # -- the protocol
 
-    def begin(self, head: Head, n_matches: int, seed: int, difficulty: int = 2) -> View:
+    def begin(
+        self, head: Head, n_matches: int, seed: int, difficulty: int | Sequence[int] = 2
+    ) -> View:
         """See `schemas.practice.Practice.begin`.
 
         Raises:
@@ -117,7 +119,7 @@ class ArenaPractice:
         policy: Callable[[View], NDArray[Any]] | None,
         n_matches: int,
         seed: int,
-        difficulty: int = 2,
+        difficulty: int | Sequence[int] = 2,
     ) -> Floats:
         """See `schemas.practice.Practice.play`; matches 2k and 2k + 1 share a start."""
         parts = []
@@ -136,7 +138,12 @@ class ArenaPractice:
     # -- matches
 
     def start(
-        self, head: Head, n_matches: int, seed: int, difficulty: int = 2, first: int = 0
+        self,
+        head: Head,
+        n_matches: int,
+        seed: int,
+        difficulty: int | Sequence[int] = 2,
+        first: int = 0,
     ) -> None:
         """Start matches, the numbers of which begin at `first`; see `begin`."""
         if head not in _FIELD:
@@ -145,14 +152,15 @@ class ArenaPractice:
         if n_matches < 1:
             msg = f"n_matches must be at least 1; got {n_matches}"
             raise ValueError(msg)
-        if not 0 <= difficulty <= 4:
-            msg = f"difficulty must be 0 to 4; got {difficulty}"
-            raise ValueError(msg)
         s = len(self._kinds)
+        degrees = np.asarray(difficulty, np.int64)
+        if degrees.shape not in ((), (s,)) or degrees.min() < 0 or degrees.max() > 4:
+            msg = f"difficulty must be 0 to 4, one for all or one for each of {s}; got {difficulty}"
+            raise ValueError(msg)
         self._head, self._m = head, n_matches
         self.arena = Arena(s * n_matches)
         self.degree = np.full((2, 1, self.arena.n), 2, np.int64)
-        self.degree[1] = difficulty
+        self.degree[1, 0] = np.repeat(np.broadcast_to(degrees, s), n_matches)
         match = first + np.arange(n_matches)
         # Archetypes differ in their starts; the two matches of a pair do not.
         pairs = keys_of(seed, s, 1) ^ mixed((match // 2 + 1).astype(np.uint64) * GOLDEN)

@@ -13,6 +13,7 @@ from msgspec import Meta
 from numpy.typing import NDArray
 from torch import nn
 
+from learners.stack.optimiser import StackedAdamW
 from schemas.practice import Episodes, Head, Layout, Practice
 
 Preset = Literal["classic", "modern"]
@@ -31,6 +32,11 @@ class TypeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Gradient steps of a whole training, practice included."""
     practice_matches: Annotated[int, Meta(ge=0)] = 16
     """Matches an archetype that run side by side while a type practises; 0: only logged data."""
+    practise_every: Annotated[int, Meta(ge=1)] = 100
+    """Updates between two calls of `Stack.practise`; the first comes before the first update."""
+    accumulate: Annotated[int, Meta(ge=1)] = 1
+    """Batches whose gradients are averaged into one step: for cards that hold no larger batch.
+    The trainer sets it on the stack's `optimisers`."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -49,7 +55,7 @@ class Port:
     name: str
     shape: tuple[int | None, ...]
     """Without the batch axis; None: any length."""
-    dtype: Literal["float32", "int64", "bool"] = "float32"
+    dtype: Literal["float32", "int64", "bool", "uint8"] = "float32"
 
 
 class Stack(Protocol):
@@ -72,7 +78,9 @@ class Stack(Protocol):
     def practise(self, world: Practice, seed: int) -> Mapping[str, NDArray[np.float32]]:
         """Gather fresh rows by acting; returns measures [S] (reward, episode_length, win_rate).
 
-        Types that learn from rows alone return an empty mapping at once.
+        Every call begins new matches by its seed: nothing of the world outlives a call, so that a
+        training that was killed goes on as if it had not been. Types that learn from rows alone
+        return an empty mapping at once.
         """
         ...
 
@@ -92,8 +100,29 @@ class Stack(Protocol):
         """
         ...
 
+    def feeds(self, rows: Episodes, n: int) -> dict[str, NDArray[Any]]:
+        """Return up to n real inputs [B, ...] of the graph by port (see `learners.feeds`).
+
+        The graph is traced, verified and timed with them.
+        """
+        ...
+
+    def modules(self) -> Mapping[str, nn.Module]:
+        """Return all stacked networks by name, targets too, with normalisers as buffers [S, ...].
+
+        Warm start and transfer copy model by model from one stack's to another's.
+        """
+        ...
+
+    def optimisers(self) -> Mapping[str, StackedAdamW]:
+        """Return the optimisers by name: a training freezes models and layers on them."""
+        ...
+
     def state(self) -> dict[str, torch.Tensor]:
-        """Return copies of all that the next update depends on: replay and generators, too."""
+        """Return copies of all that the next update depends on: gathered rows and generators, too.
+
+        What `fit` brought need not be in it: `restore` comes behind a `fit` with the same rows.
+        """
         ...
 
     def restore(self, state: Mapping[str, torch.Tensor]) -> None:

@@ -8,7 +8,7 @@ that its first fact tells; the patch to go to is in the map's first pixel.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -41,7 +41,9 @@ class ToyWorld:
         self.layout = ToyLayout()
         self._s = n_archetypes
 
-    def begin(self, head: Head, n_matches: int, seed: int, difficulty: int = 2) -> View:
+    def begin(
+        self, head: Head, n_matches: int, seed: int, difficulty: int | Sequence[int] = 2
+    ) -> View:
         self._head: Head = head
         self._b, self._rng = n_matches * self.layout.pack, np.random.default_rng(seed)
         self._step = 0
@@ -61,7 +63,8 @@ class ToyWorld:
             np.put_along_axis(legal, illegal[..., None], np.False_, 2)
         maps = np.zeros((*size, *layout.map_shape), np.uint8)
         maps[..., 0, 0, 0] = self._wish
-        return View(observation, legal, self._enemies, np.ones(size, np.bool_), lambda: maps)
+        alive, first = np.ones(size, np.bool_), np.full(size, self._step % STEPS == 0)
+        return View(observation, legal, self._enemies, alive, first, lambda: maps)
 
     def step(self, choice: NDArray[Any] | None) -> tuple[View, Result]:
         right = self._wish.copy()
@@ -91,7 +94,7 @@ class ToyWorld:
         policy: Callable[[View], NDArray[Any]] | None,
         n_matches: int,
         seed: int,
-        difficulty: int = 2,
+        difficulty: int | Sequence[int] = 2,
     ) -> Floats:
         """A match is won by its mean reward."""
         view = self.begin(head, n_matches, seed)

@@ -98,3 +98,36 @@ def test_adamw_goes_on_from_its_state() -> None:
     second.restore(kept)
     second.step(net(x).square().sum())
     assert torch.equal(net.weight, expected)
+
+
+def test_adamw_averages_the_gradients_of_several_losses() -> None:
+    torch.manual_seed(4)
+    net, x = Linear(2, 4, 3), torch.randn(2, 8, 4)
+    twin = Linear(2, 4, 3)
+    twin.load_state_dict(net.state_dict())
+    parts = StackedAdamW(list(net.parameters()), [1e-2, 1e-2], grad_clip=0.5)
+    parts.accumulate(2)
+    whole = StackedAdamW(list(twin.parameters()), [1e-2, 1e-2], grad_clip=0.5)
+    for _ in range(2):
+        parts.step(per_model(net(x[:, :4]).square()).sum())
+        kept = parts.state()
+        parts = StackedAdamW(list(net.parameters()), [1e-2, 1e-2], grad_clip=0.5)
+        parts.accumulate(2)
+        parts.restore(kept)  # between two losses of a step
+        parts.step(per_model(net(x[:, 4:]).square()).sum())
+        whole.step(per_model(twin(x).square()).sum())
+    torch.testing.assert_close(net.weight, twin.weight)
+    assert parts.n_steps == 2
+
+
+def test_frozen_weights_and_models_stay() -> None:
+    torch.manual_seed(5)
+    net, x = Net(2), torch.randn(2, 7, 3)
+    optimiser = StackedAdamW(list(net.parameters()), [1e-2, 1e-2], weight_decay=0.1)
+    optimiser.freeze(net.first.parameters())
+    optimiser.scale_rates([1.0, 0.0])
+    before = {k: v.clone() for k, v in net.state_dict().items()}
+    optimiser.step(net(x).square().sum())
+    assert torch.equal(net.first.weight, before["first.weight"])
+    assert torch.equal(net.last.weight[1], before["last.weight"][1])
+    assert not torch.equal(net.last.weight[0], before["last.weight"][0])
