@@ -202,6 +202,7 @@ class ArenaPractice:
             legal=self._flat(np.ascontiguousarray(legal.transpose(2, 1, 0))),
             enemies=self._flat(enemy_facts(arena, 0)),
             alive=self._rows(arena.alive[0]),
+            first=self._rows(np.broadcast_to(arena.step_no == 0, (P, arena.n))),
             maps=self._maps,
         )
 

@@ -26,7 +26,7 @@ def test_world_is_a_practice_with_six_archetypes_side_by_side() -> None:
         assert view.legal.shape == (6, 15, layout.n_actions[head])
         assert view.enemies.shape == (6, 15, layout.n_enemies, layout.n_enemy_features)
         assert view.maps().shape == (6, 15, *layout.map_shape)
-        assert view.alive.all()
+        assert view.alive.all() and view.first.all()
         assert view.observation.dtype == np.float32
     assert layout.skills.shape[0] == layout.n_actions["skill"]
 
@@ -87,6 +87,7 @@ def test_ends_are_told_apart_and_matches_begin_anew() -> None:
         assert not (result.terminated & ~before.alive).any()
         assert np.abs(result.reward).max() <= 1.0
         n_ended += len(result.matches)
+        assert view.first.reshape(24, 5).any(axis=1).sum() == len(result.matches)
         gone = before.alive & ~view.alive
         assert (result.terminated[gone]).all()
     assert n_ended > 24
