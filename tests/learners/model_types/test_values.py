@@ -97,13 +97,10 @@ def test_a_model_of_a_stack_is_that_model_alone(kind: Any) -> None:
     pair, alone = make(kind, [3, 4], dropout=0.1), make(kind, [4], dropout=0.1)
     pair.fit(rows)
     alone.fit(rows[1:])
-    for _ in range(10):
+    for _ in range(5):
         both, one = pair.update(), alone.update()
-    np.testing.assert_allclose(both.loss[1:], one.loss, rtol=1e-3)
-    for name, value in alone.modules()["online"].state_dict().items():
-        torch.testing.assert_close(
-            pair.modules()["online"].state_dict()[name][1:], value, atol=1e-3, rtol=1e-3
-        )
+        np.testing.assert_allclose(both.loss[1:], one.loss, rtol=1e-3)
+        np.testing.assert_allclose(both.scalars["q_max"][1:], one.scalars["q_max"], rtol=1e-3)
 
 
 @pytest.mark.parametrize("kind", TYPES)
