@@ -17,7 +17,7 @@ from learners.model_types.movement_ppo import MovementSettings
 from learners.model_types.registry import model_type
 from learners.model_types.soft_actor_critic import SacSettings
 from learners.model_types.team_coordination import TeamSettings
-from schemas.practice import Episodes, View
+from schemas.practice import Episodes, Floats, View
 from tests.learners.model_types.toy import ToyLayout, ToyWorld, toy_episodes
 
 PPO: dict[str, Any] = {
@@ -61,10 +61,11 @@ def _digest(stack: Stack) -> str:
     return whole.hexdigest()
 
 
-def _score(stack: Stack, name: str) -> np.ndarray:
+def _score(stack: Stack, name: str) -> Floats:
     head = model_type(name).acts
     assert head is not None
-    return ToyWorld(stack.n_models).play(head, stack.act, 8, 99).mean(1)
+    scores: Floats = ToyWorld(stack.n_models).play(head, stack.act, 8, 99).mean(1)
+    return scores
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -172,13 +173,9 @@ def _versioned(rows: Episodes, version: int) -> Episodes:
 
 def test_ppo_takes_fresh_rows_and_refuses_old_ones() -> None:
     """Only rows of the newest versions reach PPO's loss; without a log to clone that is all."""
-    fresh, old = _versioned(toy_episodes(6, 0), 9), _versioned(toy_episodes(6, 1), 4)
-    both = Episodes(*(
-        {k: np.concatenate([x[k], y[k]]) for k in x} if isinstance(x, dict)
-        else np.concatenate([x, y])
-        for x, y in ((getattr(fresh, f.name), getattr(old, f.name))
-                     for f in dataclasses.fields(Episodes))
-    ))  # fmt: skip
+    rows = toy_episodes(12, 0)
+    both = dataclasses.replace(rows, policy_version=np.where(rows.match < 6, 9, 4))
+    fresh = both.take(np.flatnonzero(both.policy_version == 9))
     one, two = _make("movement_ppo", [1], max_lag=2), _make("movement_ppo", [1], max_lag=2)
     one.fit([fresh])
     two.fit([both])

@@ -28,13 +28,15 @@ def test_lstm_is_torchs_and_so_are_its_gradients() -> None:
     h, c = torch.randn(2, 2, 4, 2, 5)
     first = torch.zeros(2, 7, 4, dtype=torch.bool)
     outputs = ours(x, (h, c), first)
-    (gradient,) = torch.autograd.grad(outputs.square().sum(), ours.layers[0].recurrent.weight)
+    weight = dict(ours.named_parameters())["layers.0.recurrent.weight"]
+    (gradient,) = torch.autograd.grad(outputs.square().sum(), weight)
     for i in range(2):
         theirs = _torchs(ours, i, 3)
         state = (h[i].transpose(0, 1).contiguous(), c[i].transpose(0, 1).contiguous())
         expected, _ = theirs(x[i], state)
         torch.testing.assert_close(outputs[i], expected)
-        (wanted,) = torch.autograd.grad(expected.square().sum(), theirs.weight_hh_l0)
+        theirs_weight = dict(theirs.named_parameters())["weight_hh_l0"]
+        (wanted,) = torch.autograd.grad(expected.square().sum(), theirs_weight)
         torch.testing.assert_close(gradient[i], wanted)
 
 
