@@ -55,7 +55,7 @@ class Port:
     name: str
     shape: tuple[int | None, ...]
     """Without the batch axis; None: any length."""
-    dtype: Literal["float32", "int64", "bool"] = "float32"
+    dtype: Literal["float32", "int64", "bool", "uint8"] = "float32"
 
 
 class Stack(Protocol):
@@ -97,6 +97,13 @@ class Stack(Protocol):
 
         Its ``forward`` takes tensors in the order of `ModelType.inputs` and returns a tuple in the
         order of `ModelType.outputs`.
+        """
+        ...
+
+    def feeds(self, rows: Episodes, n: int) -> dict[str, NDArray[Any]]:
+        """Return up to n real inputs [B, ...] of the graph by port (see `learners.feeds`).
+
+        The graph is traced, verified and timed with them.
         """
         ...
 
