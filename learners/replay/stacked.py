@@ -187,7 +187,7 @@ class StackedReplay:
 
     def _action(self, rows: Ints) -> NDArray[Any]:
         action = self._take("action", rows)
-        return action if self.form.n_continuous else action.astype(np.int64)
+        return action if self.form.n_continuous else np.asarray(action, np.int64)
 
     def _legal(self, places: Ints) -> NDArray[np.uint8]:
         bits = self._take("legal", places)
