@@ -201,7 +201,8 @@ class StackedReplay:
 
     def column(self, name: str, model: int) -> NDArray[Any]:
         """Return a model's whole column, uncopied: observations are "vector"."""
-        return self._columns[name][model]
+        values: NDArray[Any] = self._columns[name][model]
+        return values
 
     def priorities(self) -> NDArray[np.float64]:
         """Return a copy of all priorities [S, capacity]; 0 where a row cannot be sampled."""
