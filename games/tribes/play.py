@@ -56,7 +56,7 @@ class TribesMatches:
         self._scripted: Policy = ScriptedPolicy()
         self._settings = settings
         n = settings.worlds
-        self._rivals = [self._scripted] * n
+        self._rivals: list[Policy] = [self._scripted] * n
         """Who leads the three rivals in each world."""
         self._worlds = Tribes(n)
         self._names = [f"{GAME}-{incarnation}-w{k}" for k in range(n)]
