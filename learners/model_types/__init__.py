@@ -1,0 +1,1 @@
+"""The model types: one small module each, found by the registry."""
