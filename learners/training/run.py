@@ -222,10 +222,25 @@ class Training:
         finally:
             self.progress.seconds += time.monotonic() - began
         self.save()
+        self._take_best()
+        return True
+
+    def conclude(self, hooks: Hooks | None = None) -> None:
+        """End where a stopped training stands, as a plan with `Plan.stop_after` would end there."""
+        n = self.progress.n_updates
+        if self.finished or n == 0:
+            return
+        self.save()
+        if n % REPORT_EVERY:
+            self._report(hooks or Hooks())
+        if n % self.plan.judge_every:
+            self._judge(hooks or Hooks())
+        self._take_best()
+
+    def _take_best(self) -> None:
         if self._best:
             judged = np.isfinite(self.plateau.best)
             put_rows(stacked_weights(self.stack), self._best, [bool(j) for j in judged])
-        return True
 
     def _step(self, hooks: Hooks) -> None:
         progress, plan = self.progress, self.plan
