@@ -23,7 +23,7 @@ from learners.folders import write_checkpoint as write
 from learners.model_types.base import LearnError, Stack, Update
 from learners.training.curriculum import Curriculum, StageState
 from learners.training.judging import Measures, judge
-from learners.training.memory import check_memory, limit_card
+from learners.training.memory import check_memory, limit_card, peak_bytes
 from learners.training.plan import Plan
 from learners.training.practice import GradedWorld
 from learners.training.rows import check_rows
@@ -195,6 +195,11 @@ class Training:
             ),
             self.plan.keep_checkpoints,
         )
+
+    @property
+    def peak_bytes(self) -> int:
+        """The most memory that was held, of the card or the process."""
+        return peak_bytes(self._device)
 
     @property
     def finished(self) -> bool:
