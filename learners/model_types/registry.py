@@ -6,7 +6,10 @@ import importlib
 
 from learners.model_types.base import LearnError, ModelType
 
-_MODULES: dict[str, str] = {}
+_MODULES: dict[str, str] = {
+    "combat_dqn": "learners.model_types.combat_dqn",
+    "skill_dqn": "learners.model_types.skill_dqn",
+}
 """Name -> module with a constant ``TYPE``; imported when asked for."""
 
 
