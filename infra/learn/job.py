@@ -43,7 +43,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float | None = None
     """Wall time after which the best so far is taken."""
     evaluate_matches: int = 100
-    forms: list[str] = ["fp16", "fp32", "int8"]
+    forms: tuple[str, ...] = ("fp16", "fp32", "int8")
     optimise: bool = False
     verify: bool = True
     sources: dict[str, str] = {}

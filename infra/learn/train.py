@@ -108,7 +108,7 @@ def make_jobs(
                 amp=asked.amp,
                 seconds=_budget(asked, parallel),
                 evaluate_matches=asked.evaluate_matches,
-                forms=list(work.forms),
+                forms=work.forms,
                 optimise=work.optimise,
                 verify=work.verify,
                 sources=dict(plan.warm.versions) if plan.warm else {},
