@@ -8,7 +8,10 @@ from learners.model_types.base import LearnError, ModelType
 
 _MODULES: dict[str, str] = {
     "combat_dqn": "learners.model_types.combat_dqn",
+    "movement_ppo": "learners.model_types.movement_ppo",
     "skill_dqn": "learners.model_types.skill_dqn",
+    "team_coordination": "learners.model_types.team_coordination",
+    "soft_actor_critic": "learners.model_types.soft_actor_critic",
 }
 """Name -> module with a constant ``TYPE``; imported when asked for."""
 

@@ -23,7 +23,7 @@ from learners.export import (
     write_version,
 )
 from learners.networks import ILLEGAL_Q, NETWORKS, ConvNetwork, value_ports
-from learners.replay.nstep import Sources, Transitions
+from learners.replay.rows import Names, WindowRows
 from learners.settings import ModelSettings, Shape
 from learners.trainer import Trainer
 from schemas.errors import SchemaError
@@ -114,18 +114,16 @@ def test_state_restores_and_goes_on_alike(algorithm: str, network: str, normalis
 def fill(trainer: Trainer, rng: np.random.Generator) -> None:
     """Put random transitions on the grid into a trainer's replay."""
     n = 100
-    nowhere = np.zeros(n, np.int64)
     observation, legal = observed(n, 1)
     following, next_legal = observed(n, 2)
-    trainer.replay.add(
-        Transitions(
-            observation=observation, legal=legal.astype(np.uint8),
-            next_observation=following, next_legal=next_legal.astype(np.uint8),
-            action=np.zeros(n, np.int64), reward=rng.random(n), discount=np.full(n, 0.9),
-            demonstration=np.zeros(n, np.bool_),
-            sources=Sources(nowhere, nowhere, nowhere, nowhere, nowhere),
-        )
+    none, zeros = np.zeros(n, np.bool_), np.zeros(n, np.int64)
+    rows = WindowRows(
+        observation=observation, legal=legal.astype(np.uint8), next_observation=following,
+        next_legal=next_legal.astype(np.uint8), has_next=~none, action=zeros,
+        reward=rng.random(n), terminated=none, truncated=~none, settled=~none, revision=zeros,
+        demonstration=none, step=zeros, actor=Names.of(["a"] * n), episode=Names.of(["e"] * n),
     )  # fmt: skip
+    assert trainer.replay.fold(rows, 0) == n
 
 
 @kinds
