@@ -55,7 +55,7 @@ class Port:
     name: str
     shape: tuple[int | None, ...]
     """Without the batch axis; None: any length."""
-    dtype: Literal["float32", "int64", "bool"] = "float32"
+    dtype: Literal["float32", "int64", "bool", "uint8"] = "float32"
 
 
 class Stack(Protocol):
