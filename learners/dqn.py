@@ -46,18 +46,18 @@ def double_q_targets(
     next_target: torch.Tensor,
     next_legal: torch.Tensor,
 ) -> torch.Tensor:
-    """Return ``R + gamma^m * Q_target(s', argmax_legal Q_online(s', a))`` for each row [B].
+    """Return ``R + gamma^m * Q_target(s', argmax_legal Q_online(s', a))`` for each row [..., B].
 
     Args:
-        reward: n-step returns [B].
-        discount: ``gamma^m`` [B], 0 where the episode terminated.
-        next_online: Q of the online network [B, A].
-        next_target: Q of the target network [B, A].
-        next_legal: bool [B, A]; where nothing is legal nothing is bootstrapped.
+        reward: n-step returns [..., B].
+        discount: ``gamma^m`` [..., B], 0 where the episode terminated.
+        next_online: Q of the online network [..., B, A].
+        next_target: Q of the target network [..., B, A].
+        next_legal: bool [..., B, A]; where nothing is legal nothing is bootstrapped.
     """
-    best = mask_illegal(next_online, next_legal).argmax(1, keepdim=True)
-    value = next_target.gather(1, best)[:, 0]
-    return reward + torch.where(next_legal.any(1), discount, 0.0) * value
+    best = mask_illegal(next_online, next_legal).argmax(-1, keepdim=True)
+    value = next_target.gather(-1, best)[..., 0]
+    return reward + torch.where(next_legal.any(-1), discount, 0.0) * value
 
 
 def margin_losses(
@@ -66,13 +66,14 @@ def margin_losses(
     """Return ``max_a [Q(s, a) + margin (a != a_E)] - Q(s, a_E)`` over legal actions, for each row.
 
     Args:
-        values: Q [B, A].
-        action: the demonstrator's actions [B, 1].
-        legal: bool [B, A].
+        values: Q [..., B, A].
+        action: the demonstrator's actions [..., B, 1].
+        legal: bool [..., B, A].
         margin: how far the demonstrator's action must stand above the others.
     """
-    raised = (values + margin).scatter(1, action, values.gather(1, action))
-    return mask_illegal(raised, legal).max(1).values - values.gather(1, action)[:, 0]
+    taken = values.gather(-1, action)
+    raised = (values + margin).scatter(-1, action, taken)
+    return mask_illegal(raised, legal).max(-1).values - taken[..., 0]
 
 
 class DoubleDqn:

@@ -1,0 +1,126 @@
+"""Dense layers of a stack with their gradients written out: a small net is mostly overhead.
+
+At widths of 64 to 256 an automatic gradient spends more time on its graph, on fresh memory and on
+transposed weight gradients than on products. Here a whole chain of layers is one step of that
+graph, works in place, and hands out weight gradients as the optimiser wants them
+(`benchmarks/learn_stacked.py` measures it).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from learners.stack.layers import Linear
+
+EPSILON = 1e-5
+"""Of the normalisation, as `torch.nn.LayerNorm` has it."""
+
+
+class Mlp(nn.Module):
+    """Layers of ``linear, [norm,] ReLU[, dropout]`` and a last linear one, [S, ..., D] -> D'.
+
+    The norm is layer normalisation (Ba et al. 2016) without gain and offset, which cost a third of
+    a small layer's time and changed no result we measured.
+    """
+
+    def __init__(
+        self,
+        n_models: int,
+        n_in: int,
+        hidden: Sequence[int],
+        n_out: int,
+        *,
+        layer_norm: bool = False,
+    ) -> None:
+        """Make the layers; ``hidden`` may be empty."""
+        super().__init__()
+        widths = [n_in, *hidden, n_out]
+        self.layers = nn.ModuleList(
+            Linear(n_models, a, b) for a, b in zip(widths[:-1], widths[1:], strict=True)
+        )
+        self.layer_norm = layer_norm
+
+    def forward(self, x: torch.Tensor, keep: Sequence[torch.Tensor] = ()) -> torch.Tensor:
+        """Return the values.
+
+        Args:
+            x: inputs; rows [S, B, D] are cheapest.
+            keep: dropout, one factor [S, B, H] a hidden layer: 0 or 1 / (1 - share dropped).
+        """
+        linear = [layer for layer in self.layers if isinstance(layer, Linear)]
+        if linear[0].plain:
+            return self._plain(x, linear)
+        weights = [w for layer in linear for w in (layer.weight, layer.bias)]
+        rows = x.reshape(x.shape[0], -1, x.shape[-1])
+        values: torch.Tensor = _Dense.apply(rows, self.layer_norm, list(keep), *weights)  # type: ignore[no-untyped-call]
+        return values.reshape(*x.shape[:-1], -1)
+
+    def _plain(self, x: torch.Tensor, linear: list[Linear]) -> torch.Tensor:
+        for layer in linear[:-1]:
+            x = layer(x)
+            if self.layer_norm:
+                x = functional.layer_norm(x, (x.shape[-1],), eps=EPSILON)
+            x = torch.relu(x)
+        result: torch.Tensor = linear[-1](x)
+        return result
+
+
+class _Dense(torch.autograd.Function):
+    """The layers of `Mlp` on rows [S, B, D]; weights come as w0, b0, w1, b1, ..."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: torch.Tensor, norm: bool, keep: list[torch.Tensor], *weights: torch.Tensor
+    ) -> torch.Tensor:
+        ctx.norm, ctx.keep, ctx.norms, ctx.n = norm, keep, [], len(weights) // 2
+        hidden = [x]
+        for i in range(ctx.n):
+            weight, bias = weights[2 * i], weights[2 * i + 1]
+            x = torch.baddbmm(bias[:, None], x, weight.mT)
+            if i == ctx.n - 1:
+                break
+            if norm:
+                normal = torch.native_layer_norm(x, [x.shape[-1]], None, None, EPSILON)
+                ctx.norms.append((x, normal[1], normal[2]))
+                x = normal[0]
+            torch.relu_(x)
+            if keep:
+                x.mul_(keep[i])
+            hidden.append(x)
+        ctx.hidden, ctx.weights = hidden, weights
+        return x
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> Any:
+        """Return the gradients of x and of every weight; W's is [S, D', D] and contiguous."""
+        out: list[torch.Tensor | None] = [None] * (2 * ctx.n)
+        for i in reversed(range(ctx.n)):
+            out[2 * i] = torch.bmm(gradient.mT, ctx.hidden[i])
+            out[2 * i + 1] = gradient.sum(1)
+            if i == 0 and not ctx.needs_input_grad[0]:
+                return (None, None, None, *out)
+            gradient = torch.bmm(gradient, ctx.weights[2 * i])
+            if i > 0:
+                gradient = _through(gradient, i - 1, ctx)
+        return (gradient, None, None, *out)
+
+
+def _through(gradient: torch.Tensor, i: int, ctx: Any) -> torch.Tensor:
+    """Return the gradient before hidden layer ``i``'s norm, ReLU and dropout; may overwrite it."""
+    if ctx.keep:
+        gradient.mul_(ctx.keep[i])
+    passed = ctx.hidden[i + 1]
+    torch.ops.aten.threshold_backward.grad_input(gradient, passed, 0, grad_input=gradient)
+    if not ctx.norm:
+        return gradient
+    before, mean, deviation = ctx.norms[i]
+    back = torch.ops.aten.native_layer_norm_backward(
+        gradient, before, [before.shape[-1]], mean, deviation, None, None, [True, False, False]
+    )
+    result: torch.Tensor = back[0]
+    return result
