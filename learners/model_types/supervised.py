@@ -75,12 +75,9 @@ class SupervisedStack(abc.ABC):
         self.n_models = len(seeds)
         self._settings, self._layout, self._device = settings, layout, device
         self._net = seeded(make, seeds).to(device)
-        first = rate_at(settings, 0)
+        self._rates = [settings.learning_rate * rate for rate in rates]
         self._adam = StackedAdamW(
-            list(self._net.parameters()),
-            [settings.learning_rate * rate * first for rate in rates],
-            settings.weight_decay,
-            settings.grad_clip,
+            list(self._net.parameters()), self._rates, settings.weight_decay, settings.grad_clip
         )
         self._draws = Draws(seeds)
         self._rows: list[Columns] = []
@@ -154,11 +151,10 @@ class SupervisedStack(abc.ABC):
             bad = int(np.flatnonzero(~np.isfinite(told))[0])
             msg = f"loss[{bad}] must be finite; got {told[bad]} at update {self._n_updates}: "
             raise LearnError(msg + "lower learning_rate or set grad_clip")
+        share = rate_at(self._settings, self._n_updates)
+        self._adam.set_rates([rate * share for rate in self._rates])
         self._adam.step(loss.sum())
-        before = rate_at(self._settings, self._n_updates)
         self._n_updates += 1
-        now = rate_at(self._settings, self._n_updates)
-        self._adam.scale_rates([now / max(before, 1e-9)] * self.n_models)
         return Update(told, {k: v.detach().float().cpu().numpy() for k, v in scalars.items()})
 
     def practise(self, world: Practice, seed: int) -> Mapping[str, NDArray[np.float32]]:
