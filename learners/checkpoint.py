@@ -8,33 +8,33 @@ with their digests, cursors). Nothing is pickled.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import math
-import os
-import shutil
-import tempfile
-import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import torch
-from safetensors.torch import load, save
 
+from learners.folders import (
+    CheckpointError,
+    checkpoints,
+    read_state,
+    read_tensors,
+    write_checkpoint,
+)
 from learners.replay.rows import WindowReader, WindowRows
 from learners.settings import ModelSettings
 from learners.trainer import Trainer
 from schemas.records import Window
 
-STALE_S = 600.0
-"""A folder written aside for so long belongs to a process that was killed."""
-
-TENSORS, STATE = "tensors.safetensors", "state.json"
-
-
-class CheckpointError(RuntimeError):
-    """A checkpoint that cannot be continued: altered, or made with other settings."""
+__all__ = [
+    "CheckpointError",
+    "Cursor",
+    "checkpoints",
+    "load_checkpoint",
+    "read_cursor",
+    "save_checkpoint",
+]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -61,81 +61,26 @@ def save_checkpoint(folder: Path, trainer: Trainer, cursor: Cursor) -> Path:
     """Write a checkpoint below ``folder``, let old ones go and return its path."""
     tensors = trainer.algorithm.state()
     tensors |= {k: torch.from_numpy(v) for k, v in trainer.replay.state().items()}
-    data = save(tensors)
     needed = trainer.needed_windows()
-    state = _State(
-        settings_digest=trainer.settings.digest(),
-        tensors_sha256=hashlib.sha256(data).hexdigest(),
-        cursor=cursor,
-        numbers=trainer.state_numbers(),
-        windows={k: v for k, v in sorted(trainer.windows.items()) if k in needed},
-    )
-    files = {TENSORS: data, STATE: msgspec.json.encode(state)}
     name = f"{trainer.n_updates:09d}-{trainer.lineage.n_windows:09d}"
-    path = write_folder(folder / name, files)
-    _prune(folder, trainer.settings.learner.keep_checkpoints)
-    return path
 
+    def state(sha256: str) -> _State:
+        return _State(
+            settings_digest=trainer.settings.digest(),
+            tensors_sha256=sha256,
+            cursor=cursor,
+            numbers=trainer.state_numbers(),
+            windows={k: v for k, v in sorted(trainer.windows.items()) if k in needed},
+        )
 
-def write_folder(path: Path, files: dict[str, bytes]) -> Path:
-    """Write files into a folder that appears whole or not at all; an existing one is replaced."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
-    for name, data in files.items():
-        with (aside / name).open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-    aside.chmod(0o755)
-    if path.exists():
-        shutil.rmtree(path)
-    aside.rename(path)
-    _sync_folder(path.parent)
-    return path
-
-
-def _sync_folder(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def checkpoints(folder: Path) -> list[Path]:
-    """Return the checkpoints below a folder, the newest first."""
-    if not folder.is_dir():
-        return []
-    found = (p for p in folder.iterdir() if p.name[0] != "." and (p / STATE).is_file())
-    return sorted(found, reverse=True)
-
-
-def _prune(folder: Path, keep: int) -> None:
-    """Remove all but the newest checkpoints, and what a killed process left half written."""
-    stale = time.time() - STALE_S
-    halves = (p for p in folder.iterdir() if p.name[0] == ".")
-    for path in [*checkpoints(folder)[keep:], *(p for p in halves if _written_at(p) < stale)]:
-        shutil.rmtree(path, ignore_errors=True)  # another learner may be at it too
-
-
-def _written_at(path: Path) -> float:
-    try:
-        return path.stat().st_mtime
-    except FileNotFoundError:
-        return math.inf
+    return write_checkpoint(
+        folder / name, tensors, state, trainer.settings.learner.keep_checkpoints
+    )
 
 
 def read_cursor(path: Path) -> Cursor:
     """Return a checkpoint's cursor without loading the rest."""
-    return _read_state(path).cursor
-
-
-def _read_state(path: Path) -> _State:
-    try:
-        return msgspec.json.decode((path / STATE).read_bytes(), type=_State)
-    except (OSError, msgspec.MsgspecError) as error:
-        text = f"{path / STATE} must be a checkpoint's state; got {error}"
-        raise CheckpointError(text) from error
+    return read_state(path, _State).cursor
 
 
 def load_checkpoint(
@@ -147,19 +92,14 @@ def load_checkpoint(
         CheckpointError: the checkpoint is damaged or was made with other settings.
         WindowError: a window it stands on is gone or altered.
     """
-    state = _read_state(path)
-    data = (path / TENSORS).read_bytes()
-    digest = hashlib.sha256(data).hexdigest()
-    if digest != state.tensors_sha256:
-        text = f"{path / TENSORS} must be of SHA-256 {state.tensors_sha256}; got {digest}"
-        raise CheckpointError(text)
+    state = read_state(path, _State)
+    tensors = read_tensors(path, state.tensors_sha256)
     if settings.digest() != state.settings_digest:
         text = (
             f"{path} must be made with settings {settings.digest()}; got {state.settings_digest}"
             " (settings changed: move the folder away to train anew from the windows)"
         )
         raise CheckpointError(text)
-    tensors = load(data)
     trainer = Trainer(settings, device)
     trainer.algorithm.restore(tensors)
     trainer.replay.restore({k: v.numpy() for k, v in tensors.items() if k.startswith("replay.")})

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 from safetensors.torch import save
 
-from learners.checkpoint import write_folder
+from learners.folders import write_folder
 from learners.networks import ValueGraph
 from learners.settings import Shape
 from schemas.records import WindowFile

@@ -8,7 +8,7 @@ learner's, all others are played by the archetype's traditional AI.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -28,18 +28,33 @@ ARCHETYPES = ("aggressive", "defensive", "support", "mage", "tank", "ranged")
 class Layout(Protocol):
     """The fixed sizes of a world."""
 
-    n_features: int
-    """D: 64 in the arena."""
-    pack: int
-    """Actors of a pack: rows b of one match lie side by side, ``pack`` of them."""
-    n_enemies: int
-    n_enemy_features: int
-    n_actions: dict[Head, int]
-    """Choices of a head; of "aim" the continuous numbers, each in [-1, 1]."""
-    map_shape: tuple[int, int, int]
-    """Channels, height, width of an actor's map."""
-    skills: Floats
-    """[K, E]: what is known of every skill (cost, range, power, kind, ...), the same for all."""
+    @property
+    def n_features(self) -> int:
+        """D: 64 in the arena."""
+
+    @property
+    def pack(self) -> int:
+        """Actors of a pack: rows b of one match lie side by side, ``pack`` of them."""
+
+    @property
+    def n_enemies(self) -> int:
+        """E."""
+
+    @property
+    def n_enemy_features(self) -> int:
+        """F."""
+
+    @property
+    def n_actions(self) -> Mapping[Head, int]:
+        """Choices of a head; of "aim" the continuous numbers, each in [-1, 1]."""
+
+    @property
+    def map_shape(self) -> tuple[int, int, int]:
+        """Channels, height, width of an actor's map."""
+
+    @property
+    def skills(self) -> Floats:
+        """[K, E]: what is known of every skill (cost, range, power, kind, ...), one for all."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -86,7 +101,9 @@ class Result:
 class Practice(Protocol):
     """A world to practise in; equal seeds and choices give equal results."""
 
-    layout: Layout
+    @property
+    def layout(self) -> Layout:
+        """The sizes of what it shows and takes."""
 
     def begin(
         self, head: Head, n_matches: int, seed: int, difficulty: int | Sequence[int] = 2
