@@ -6,7 +6,12 @@ import importlib
 
 from learners.model_types.base import LearnError, ModelType
 
-_MODULES: dict[str, str] = {}
+_MODULES: dict[str, str] = {
+    "threat_assessment": "learners.model_types.threat_assessment",
+    "spatial_vit": "learners.model_types.spatial_vit",
+    "temporal_transformer": "learners.model_types.temporal_transformer",
+    "pattern_recognition": "learners.model_types.pattern_recognition",
+}
 """Name -> module with a constant ``TYPE``; imported when asked for."""
 
 
