@@ -17,7 +17,14 @@ from agents.rewards.rules import CustomRule, compile_rewards
 from agents.rewards.settle import content_digest, cut_off_ms, experience, seen
 from agents.rewards.signals import with_signal
 from agents.rewards.state import Cache, States
-from agents.rewards.timers import ACTOR_IDLE_MS, FORGET, closes_after_ms, rebuild_timers
+from agents.rewards.timers import (
+    ACTOR_IDLE_MS,
+    FORGET,
+    WAKE,
+    closes_after_ms,
+    opens_ms,
+    rebuild_timers,
+)
 from schemas.codec import BadEvent, decode_record, raw_event
 from schemas.errors import SchemaError, refuse, shown
 from schemas.events import (
@@ -241,8 +248,9 @@ class RewardsFold:
         while timers and timers[0][0] <= watermark_ms:
             due, actor_id, decision_id = heapq.heappop(timers)
             actor = self._states.peek(actor_id)
-            if decision_id == FORGET:
-                self._forget(actor_id, actor, due)
+            if decision_id in (FORGET, WAKE):
+                wake = self._forget if decision_id == FORGET else self._wake
+                wake(actor_id, actor, due)
                 continue
             entry = actor.find(decision_id)
             if entry is None:
@@ -259,8 +267,7 @@ class RewardsFold:
 
         Most decisions are complete when their horizon comes, so that one timer does.
         """
-        domain = self._domain(entry)
-        due = entry.time_ms + (domain.horizon_ms or domain.outcome_timeout_ms)
+        due = entry.time_ms + opens_ms(self._domain(entry))
         heapq.heappush(self._timers, (due, actor_id, entry.decision_id))
 
     def _wait_settled(self, actor_id: str, entry: Open) -> None:
@@ -269,6 +276,13 @@ class RewardsFold:
 
     def _closes(self, entry: Open) -> int:
         return entry.time_ms + closes_after_ms(self._domain(entry))
+
+    def _wake(self, actor_id: str, actor: Actor, _due: int) -> None:
+        """Set the timers of a recovered account; one that was set since does no harm twice."""
+        for entry in actor.open:
+            self._wait(actor_id, entry)
+        for entry in actor.settled:
+            self._wait_settled(actor_id, entry)
 
     def _release(self, actor_id: str, actor: Actor, decision_id: str, due: int) -> None:
         """Forget a settled decision that nothing revises any more, by its own timer's time."""

@@ -100,6 +100,13 @@ class Stack(Protocol):
         """
         ...
 
+    def feeds(self, rows: Episodes, n: int) -> dict[str, NDArray[Any]]:
+        """Return up to n real inputs [B, ...] of the graph by port (see `learners.feeds`).
+
+        The graph is traced, verified and timed with them.
+        """
+        ...
+
     def modules(self) -> Mapping[str, nn.Module]:
         """Return all stacked networks by name, targets too, with normalisers as buffers [S, ...].
 

@@ -7,6 +7,8 @@ import importlib
 from learners.model_types.base import LearnError, ModelType
 
 _MODULES: dict[str, str] = {
+    "combat_dqn": "learners.model_types.combat_dqn",
+    "skill_dqn": "learners.model_types.skill_dqn",
     "threat_assessment": "learners.model_types.threat_assessment",
     "spatial_vit": "learners.model_types.spatial_vit",
     "temporal_transformer": "learners.model_types.temporal_transformer",

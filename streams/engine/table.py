@@ -13,13 +13,15 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from schemas.kafka import KafkaSettings
 from schemas.starting import start
-from streams.engine.lean import Lean
+from streams.engine.lean import Bulk
 from streams.engine.records import OFFSET_KEY, Table
 from streams.engine.settings import EngineError, EngineSettings
 
 _OFFSET = struct.Struct("<q")
-_RECOVER_RECORDS = 20_000
-"""Read between two turns of the event loop: some 20 ms, so heartbeats go on."""
+_FETCH_BYTES = 4 << 20
+"""Read between two turns of the event loop: 50 ms for small states, so that heartbeats go on."""
+_WAIT_MS = 20
+"""A read returns after so long, for the consumer sees no records: they have gone to the table."""
 
 
 def pack_offset(offset: int) -> bytes:
@@ -30,7 +32,7 @@ def pack_offset(offset: int) -> bytes:
 class StateTable:
     """Encoded states by key, and the last source offset that they include."""
 
-    __slots__ = ("_states", "last", "view")
+    __slots__ = ("_states", "last", "n_records", "view")
 
     def __init__(self) -> None:
         self._states: dict[bytes, bytes] = {}
@@ -38,6 +40,8 @@ class StateTable:
         """What the fold sees."""
         self.last = -1
         """Last source offset folded; -1 before the first."""
+        self.n_records = 0
+        """Changelog records taken over."""
 
     def apply(self, states: Mapping[bytes, bytes | None]) -> None:
         """Take over the changes of one batch."""
@@ -49,29 +53,33 @@ class StateTable:
                 table[key] = value
 
     def load(self, records: Iterable[Any]) -> None:
-        """Take over changelog records in order; see `take`."""
-        for record in records:
-            self.take(None, record)
-
-    def take(self, tp: object, record: Any) -> None:
-        """Take over a changelog record; a million take about two seconds, reading and all.
+        """Take over changelog records in order; a million take 1.5 s, reading and all.
 
         Raises:
-            EngineError: it is none that the engine wrote.
+            EngineError: one is none that the engine wrote.
         """
-        key, value = record.key, record.value
-        if key == OFFSET_KEY:
-            if value is None or len(value) != _OFFSET.size:
-                msg = f"the changelog's offset must be 8 bytes; got {value!r}"
+        states, n = self._states, 0
+        for record in records:
+            n += 1
+            key, value = record.key, record.value
+            if key == OFFSET_KEY:
+                self.last = _last_offset(value)
+            elif key is None:
+                msg = f"the changelog must hold keys; got none at offset {record.offset}"
                 raise EngineError(msg)
-            self.last = _OFFSET.unpack(value)[0]
-        elif key is None:
-            msg = f"the changelog must hold keys; got none at offset {record.offset}"
-            raise EngineError(msg)
-        elif value is None:
-            self._states.pop(key, None)
-        else:
-            self._states[key] = value
+            elif value is None:
+                states.pop(key, None)
+            else:
+                states[key] = value
+        self.n_records += n
+
+
+def _last_offset(value: bytes | None) -> int:
+    if value is None or len(value) != _OFFSET.size:
+        msg = f"the changelog's offset must be 8 bytes; got {value!r}"
+        raise EngineError(msg)
+    last: int = _OFFSET.unpack(value)[0]
+    return last
 
 
 class Recovery:
@@ -96,15 +104,16 @@ class Recovery:
             isolation_level="read_committed",
             auto_offset_reset="earliest",
             enable_auto_commit=False,
-            max_partition_fetch_bytes=8 << 20,
+            max_partition_fetch_bytes=_FETCH_BYTES,
             fetch_max_bytes=64 << 20,
             request_timeout_ms=self._settings.request_timeout_ms,
-            key_deserializer=Lean(table.take),
+            key_deserializer=Bulk(table.load),
         )
         started = time.monotonic()
         try:
             await start(consumer)
             await self._read(consumer)
+            self.records = table.n_records
         finally:
             await consumer.stop()
         self.seconds = time.monotonic() - started
@@ -116,7 +125,5 @@ class Recovery:
         end = (await consumer.end_offsets([tp]))[tp]
         consumer.seek(tp, (await consumer.beginning_offsets([tp]))[tp])
         while await consumer.position(tp) < end:
-            got = await consumer.getmany(tp, timeout_ms=200, max_records=_RECOVER_RECORDS)
-            for records in got.values():  # the table has taken them
-                self.records += len(records)
+            await consumer.getmany(tp, timeout_ms=_WAIT_MS)  # the table takes what was fetched
             await asyncio.sleep(0)

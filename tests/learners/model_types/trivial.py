@@ -10,11 +10,13 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from learners.feeds import feeds
 from learners.model_types.base import Port, Preset, Stack, TypeSettings, Update
 from learners.stack.layers import Linear, per_model, unstack
 from learners.stack.optimiser import StackedAdamW
 from learners.stack.seeds import Draws, seeded
 from schemas.practice import Episodes, Head, Layout, Practice, View
+from tests.learners.model_types.toy import ToyLayout
 
 ILLEGAL = -1e9
 
@@ -131,6 +133,9 @@ class TrivialStack:
 
     def graph(self, i: int) -> nn.Module:
         return _Graph(unstack(self._net, i)).eval()
+
+    def feeds(self, rows: Episodes, n: int) -> dict[str, NDArray[Any]]:
+        return feeds(TYPE.inputs(ToyLayout()), rows, n, head="combat")
 
     def modules(self) -> Mapping[str, nn.Module]:
         return {"q": self._net}

@@ -1,0 +1,1 @@
+"""A combat world for learners: packs of five, many matches at once as arrays."""
