@@ -79,7 +79,7 @@ class Members(Stacked):
         bias = self.bias.reshape(weight.shape[0], 1, -1)
         lead = x.shape[:1] if self.plain else x.shape[:2]
         rows = x.reshape(weight.shape[0], -1, x.shape[-1])
-        product = torch.baddbmm(bias, rows, weight.mT)
+        product = torch.baddbmm(bias, rows, weight.transpose(1, 2))
         return product.reshape(*lead, *x.shape[len(lead) : -1], weight.shape[1])
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -59,11 +59,14 @@ def made(name: str, seeds: Sequence[int] = (3, 4), **changes: Any) -> Supervised
 
 
 def exported(
-    graph: nn.Module, inputs: dict[str, torch.Tensor], outputs: list[str], steps: set[str]
+    graph: nn.Module,
+    inputs: dict[str, torch.Tensor],
+    outputs: list[str],
+    steps: set[str],
+    file: Path,
 ) -> onnxruntime.InferenceSession:
     """The graph in ONNX: a free batch, and free steps behind it of the inputs named."""
     axes = {name: {0: "batch", **({1: "steps"} if name in steps else {})} for name in inputs}
-    file = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own: it is to be replaced one day
         torch.onnx.export(
@@ -71,7 +74,7 @@ def exported(
             input_names=list(inputs), output_names=outputs,
             dynamic_axes={**axes, **{name: {0: "batch"} for name in outputs}},
         )  # fmt: skip
-    return onnxruntime.InferenceSession(file.getvalue(), providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
 
 
 def assert_parity(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -56,7 +57,7 @@ def test_same_seed_gives_the_same_weights_and_a_restored_one_goes_on(name: str) 
 @every_type
 def test_a_stack_of_two_is_two_of_one(name: str) -> None:
     learn, _ = toy_rows(n_matches=6)
-    changes: dict[str, float] = {} if name == "threat_assessment" else {"dropout": 0.2}
+    changes: dict[str, Any] = {} if name == "threat_assessment" else {"dropout": 0.2}
     changes |= {"noise": 0.1, "learning_rate": 5e-4}
     pair, single = made(name, **changes), made(name, seeds=(4,), **changes)
     pair.fit(learn)
@@ -116,7 +117,7 @@ def test_presets_hold_and_other_types_settings_do_not(name: str) -> None:
     assert kind.name == name
     assert kind.acts is None
     for preset in ("classic", "modern"):
-        assert isinstance(kind.preset(preset), kind.settings)  # type: ignore[arg-type]
+        assert isinstance(kind.preset(preset), kind.settings)
     with pytest.raises(LearnError, match="settings must be"):
         kind.make(SupervisedSettings(), ToyLayout(), [0], [1.0], torch.device("cpu"))
 
