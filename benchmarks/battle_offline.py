@@ -33,7 +33,7 @@ from games.battle.world import MAX_CYCLES, BattleWorld
 from games.match import tally
 from games.seeds import match_seed, match_seeds
 from learners.networks import ValueGraph
-from learners.replay.rows import WindowRows
+from learners.replay.rows import Names, WindowRows
 from learners.settings import ModelSettings
 from learners.trainer import Trainer
 from schemas.game import Game, Learner, load_game
@@ -161,8 +161,8 @@ def window_rows(parts: Sequence[dict[str, object]]) -> WindowRows:
         revision=np.zeros(n, np.int64),
         demonstration=scripted,
         step=column("step").astype(np.int64),
-        actor=column("actor").astype(object),
-        episode=column("episode").astype(object),
+        actor=Names.of(column("actor").tolist()),
+        episode=Names.of(column("episode").tolist()),
     )
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from learners.dqn import DoubleDqn, Update
 from learners.networks import ValueGraph
-from learners.replay.buffer import Batch
+from learners.replay.form import Batch
 from learners.settings import ModelSettings
 
 

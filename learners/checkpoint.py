@@ -8,9 +8,8 @@ with their digests, cursors). Nothing is pickled.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import torch
@@ -22,7 +21,7 @@ from learners.folders import (
     read_tensors,
     write_checkpoint,
 )
-from learners.replay.rows import WindowReader, WindowRows
+from learners.replay.rows import WindowReader
 from learners.settings import ModelSettings
 from learners.trainer import Trainer
 from schemas.records import Window
@@ -50,6 +49,8 @@ class Cursor:
 
 
 class _State(msgspec.Struct, frozen=True, kw_only=True):
+    layout: Literal[2]
+    """Of the replay's columns; a checkpoint of an earlier release is refused."""
     settings_digest: str
     tensors_sha256: str
     cursor: Cursor
@@ -66,6 +67,7 @@ def save_checkpoint(folder: Path, trainer: Trainer, cursor: Cursor) -> Path:
 
     def state(sha256: str) -> _State:
         return _State(
+            layout=2,
             settings_digest=trainer.settings.digest(),
             tensors_sha256=sha256,
             cursor=cursor,
@@ -105,34 +107,8 @@ def load_checkpoint(
     trainer.replay.restore({k: v.numpy() for k, v in tensors.items() if k.startswith("replay.")})
     trainer.restore_numbers(state.numbers)
     trainer.windows = dict(state.windows)
-    _refill(trainer, state, reader)
-    return trainer, state.cursor
-
-
-def _refill(trainer: Trainer, state: _State, reader: WindowReader) -> None:
-    """Read the windows in order; put their rows into the ring and the open chains."""
-    chains = [
-        (actor, episode, last_step, [(w, r) for w, r in places])
-        for actor, episode, last_step, places in state.numbers["chains"]
-    ]
-    wanted = [place for chain in chains for place in chain[3]]
-    carried: dict[tuple[int, int], WindowRows] = {}
     for number, window in sorted(state.windows.items()):
         rows = reader.read(window)
         trainer.replay.fill(number, rows)
         trainer.hold_out(rows)
-        for place in (p for p in wanted if p[0] == number):
-            carried[place] = rows.take(_index(place[1]))
-    parts = [carried[place] for place in wanted]
-    trainer.assembler.restore(chains, _joined(parts), state.numbers["dropped"])
-
-
-def _index(row: int) -> Any:
-    return torch.tensor([row]).numpy()
-
-
-def _joined(parts: Iterable[WindowRows]) -> WindowRows | None:
-    joined: WindowRows | None = None
-    for part in parts:
-        joined = part if joined is None else part.after(joined)
-    return joined
+    return trainer, state.cursor

@@ -20,7 +20,7 @@ from torch.nn.utils import clip_grad_norm_
 
 from learners.adam import Adam
 from learners.networks import ValueGraph, mask_illegal
-from learners.replay.buffer import Batch
+from learners.replay.form import Batch
 from learners.settings import ModelSettings
 
 MIN_DEVIATION = 1e-2
@@ -124,7 +124,7 @@ class DoubleDqn:
         if learner.margin_weight > 0:
             legal = self._tensor(batch.legal).bool()
             rows = margin_losses(values, action, legal, learner.margin)
-            margin_loss = (self._tensor(batch.demonstration).float() * rows).mean()
+            margin_loss = (self._tensor(batch.columns["demonstration"]).float() * rows).mean()
         self._step(loss + learner.margin_weight * margin_loss)
         detached = taken.detach()
         return Update(

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from learners.algorithms import ALGORITHMS
 from learners.replay.buffer import PrioritisedReplay
-from learners.replay.nstep import NStepAssembler
 from learners.replay.rows import WindowRows
 from learners.settings import ModelSettings
 from schemas.records import Window
@@ -65,26 +64,25 @@ class Trainer:
         learner = settings.learner
         self.settings = settings
         self.algorithm = ALGORITHMS[learner.algorithm](settings, device or torch.device("cpu"))
-        self.assembler = NStepAssembler(learner.n_step, learner.discount)
         self.replay = PrioritisedReplay(
-            learner.replay_rows, settings.shape, learner.priority_alpha, learner.priority_beta,
-            learner.observation_dtype, learner.keep_first_rows,
+            settings.shape, learner.replay_rows, n_step=learner.n_step, discount=learner.discount,
+            alpha=learner.priority_alpha, beta=learner.priority_beta,
+            storage=learner.observation_dtype, kept=learner.keep_first_rows,
         )  # fmt: skip
         self.rng = np.random.default_rng(settings.derived_seed("replay"))
         self.lineage = Lineage()
         self.n_updates = 0
         self.owed = 0.0
         self.windows: dict[int, Window] = {}
-        """Windows by number whose rows the replay or an open chain still needs."""
+        """Windows by number whose rows the replay still needs."""
         self.measures: dict[str, float] = {}
         self._held_out: deque[WindowRows] = deque(maxlen=4)
 
     def fold(self, window: Window, rows: WindowRows) -> int:
         """Take the next window's rows; returns how many transitions were added."""
         number = self.lineage.n_windows
-        transitions = self.assembler.fold(rows, number)
         was_ready = self.ready
-        self.replay.add(transitions)
+        n_completed = self.replay.fold(rows, number)
         self.lineage.add(window)
         self.windows[number] = window
         self._forget()
@@ -94,7 +92,7 @@ class Trainer:
         if self.ready:
             self.owed += len(rows) * self.settings.learner.updates_per_row
         self.hold_out(rows)
-        return len(transitions)
+        return n_completed
 
     @property
     def ready(self) -> bool:
@@ -141,9 +139,8 @@ class Trainer:
             self._held_out.append(rows.take(np.arange(len(rows) - n, len(rows))))
 
     def needed_windows(self) -> set[int]:
-        """Return numbers of the windows that the replay and the open chains stand on."""
-        open_rows = (place for chain in self.assembler.open_chains() for place in chain[3])
-        return self.replay.windows() | {window for window, _ in open_rows}
+        """Return numbers of the windows that the replay stands on."""
+        return self.replay.windows()
 
     def measured(self) -> dict[str, float]:
         """Return what the metrics say of this model."""
@@ -153,24 +150,22 @@ class Trainer:
             "windows": float(self.lineage.n_windows),
             "rows": float(self.lineage.n_rows),
             "replay_rows": float(len(self.replay)),
-            **{f"dropped_{k}": float(v) for k, v in self.assembler.dropped.items()},
+            **{f"dropped_{k}": float(v) for k, v in self.replay.dropped.items()},
             **self.measures,
         }
 
     def state_numbers(self) -> dict[str, Any]:
-        """Return the plain state: counters, chains, generator, lineage."""
+        """Return the plain state: counters, generator, lineage."""
         return {
             "n_updates": self.n_updates,
             "owed": self.owed,
             "rng": json.dumps(self.rng.bit_generator.state),  # has integers of 128 bits
             "lineage": dataclasses.asdict(self.lineage),
-            "chains": self.assembler.open_chains(),
-            "dropped": self.assembler.dropped,
             "measures": self.measures,
         }
 
     def restore_numbers(self, state: dict[str, Any]) -> None:
-        """Take `state_numbers`, all but the chains, whose rows must be read first."""
+        """Take `state_numbers`."""
         self.n_updates, self.owed = state["n_updates"], state["owed"]
         self.rng.bit_generator.state = json.loads(state["rng"])
         lineage = dict(state["lineage"])

@@ -62,6 +62,8 @@ class Open(msgspec.Struct, array_like=True, gc=False):
     written: bytes = b""
     """Digest of what was written last (`agents.rewards.settle.content_digest`)."""
     total: float = 0.0
+    followed: bool = False
+    """A decision followed that has been let go since; `next_observation` is what it saw."""
 
     @property
     def complete(self) -> bool:

@@ -1,19 +1,22 @@
-"""Replay: rows of windows, n-step transitions, the prioritised ring."""
+"""Replay: rows of windows, n-step transitions, prioritised rings for one model or several."""
 
-from learners.replay.buffer import Batch, PrioritisedReplay
-from learners.replay.nstep import NStepAssembler, Sources, Transitions
+from learners.replay.buffer import PrioritisedReplay
+from learners.replay.form import Batch, RowForm, Sequences, Steps, steps_of
 from learners.replay.rows import WindowError, WindowReader, WindowRows, rows_of_table
+from learners.replay.stacked import StackedReplay
 from learners.replay.sumtree import SumTree
 
 __all__ = [
     "Batch",
-    "NStepAssembler",
     "PrioritisedReplay",
-    "Sources",
+    "RowForm",
+    "Sequences",
+    "StackedReplay",
+    "Steps",
     "SumTree",
-    "Transitions",
     "WindowError",
     "WindowReader",
     "WindowRows",
     "rows_of_table",
+    "steps_of",
 ]

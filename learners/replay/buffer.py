@@ -1,180 +1,191 @@
-"""Prioritised replay: a ring of transitions whose observations can be read back from windows."""
+"""The replay of one model that is filled from windows, whose vectors are read from them again."""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from learners.replay.nstep import NEXT_OBSERVATION, OBSERVATION, Transitions
-from learners.replay.rows import WindowRows
-from learners.replay.sumtree import SumTree
+from learners.replay.form import Batch, RowForm, Steps, Storage
+from learners.replay.rows import Names, WindowRows
+from learners.replay.stacked import StackedReplay
 from learners.settings import Shape
 
 Ints = NDArray[np.int64]
 
-PRIORITY_FLOOR = 1e-3
-"""Added to each |TD error|, so that no transition starves; rewards lie in [-1, 1]."""
+MAX_OPEN_ACTORS = 20_000
+"""Actors that fell silent in mid-episode are let go, the longest silent first, and counted."""
 
-SMALL = ["action", "reward", "discount", "demonstration"]
-SOURCES = ["window", "row", "next_window", "next_row", "next_column"]
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Batch:
-    """B sampled transitions."""
-
-    observation: NDArray[np.floating[Any]]
-    """[B, D] in the ring's storage type."""
-    legal: NDArray[np.uint8]
-    next_observation: NDArray[np.floating[Any]]
-    next_legal: NDArray[np.uint8]
-    action: Ints
-    reward: NDArray[np.float32]
-    discount: NDArray[np.float32]
-    demonstration: NDArray[np.bool_]
-    weight: NDArray[np.float32]
-    """Importance weights, the largest of the batch is 1."""
-    slots: Ints
+ROW_BITS = 32
+"""A source is the window's number above so many bits of the row's."""
 
 
 class PrioritisedReplay:
-    """Proportional prioritised replay (Schaul et al. 2016), stratified, vectorised.
-
-    Differs from the paper: importance weights are normalised by the batch's largest and beta stays
-    where it is set. A new transition gets the largest priority any transition ever had.
-    """
+    """A `StackedReplay` of one ring; a pure function of the windows' rows, in their order."""
 
     def __init__(
         self,
-        capacity: int,
         shape: Shape,
+        capacity: int,
+        *,
+        n_step: int,
+        discount: float,
         alpha: float,
         beta: float,
-        storage: str = "float16",
+        storage: Storage = "float16",
         kept: int = 0,
     ) -> None:
-        """Make an empty ring; memory is touched only as it fills.
-
-        The first ``kept`` transitions are never overwritten: a log begins with demonstrations, and
-        what is learned from them is forgotten with them (Hester et al. 2018 keep them apart too).
-        """
-        self.capacity, self._alpha, self._beta = capacity, alpha, beta
-        self._kept = min(kept, capacity - 1)
-        width, n_actions = shape.size, shape.n_actions
-        self._observation = np.zeros((capacity, width), dtype=storage)
-        self._next_observation = np.zeros((capacity, width), dtype=storage)
-        self._legal = np.ones((capacity, n_actions), np.uint8)
-        self._next_legal = np.ones((capacity, n_actions), np.uint8)
-        self._small: dict[str, NDArray[Any]] = {
-            "action": np.zeros(capacity, np.int32),
-            "reward": np.zeros(capacity, np.float32),
-            "discount": np.zeros(capacity, np.float32),
-            "demonstration": np.zeros(capacity, np.bool_),
-        }
-        self._sources = {name: np.full(capacity, -1, np.int32) for name in SOURCES}
-        self._tree = SumTree(capacity)
-        self._largest = 1.0
-        self.n_added = 0
+        """Make an empty ring; see `StackedReplay`."""
+        form = RowForm(
+            shape.size, shape.n_actions, storage=storage, sources=True,
+            columns={"demonstration": ((), "bool")},
+        )  # fmt: skip
+        self.stack = StackedReplay(
+            form, capacity, [0], n_step=n_step, discount=discount, alpha=alpha, beta=beta, kept=kept
+        )
+        self._ring = self.stack.rings[0]
+        self._actors: dict[str, int] = {}
+        """Numbers of actors whose last row may be followed, the longest silent first."""
+        self._free: list[int] = []
+        self._n_revised = 0
 
     def __len__(self) -> int:
         """Return how many transitions can be sampled."""
-        return min(self.n_added, self.capacity)
+        return int(self.stack.sizes[0])
 
-    def add(self, transitions: Transitions) -> None:
-        """Append transitions; the oldest give way."""
-        n = len(transitions)
-        order = self.n_added + np.arange(n)
-        ring = self.capacity - self._kept
-        last = (order < self._kept) | (order >= self.n_added + n - ring)  # no slot is written twice
-        order = order[last]
-        slots = np.where(order < self._kept, order, self._kept + (order - self._kept) % ring)
-        self._observation[slots] = transitions.observation[last]
-        self._next_observation[slots] = transitions.next_observation[last]
-        self._legal[slots] = transitions.legal[last]
-        self._next_legal[slots] = transitions.next_legal[last]
-        for name in SMALL:
-            self._small[name][slots] = getattr(transitions, name)[last]
-        for name in SOURCES:
-            self._sources[name][slots] = getattr(transitions.sources, name)[last]
-        self._tree.set(slots, np.full(slots.size, self._largest))
-        self.n_added += n
+    @property
+    def dropped(self) -> dict[str, int]:
+        """Steps that made no transition, by reason."""
+        return {**self._ring.dropped, "revised": self._n_revised}
+
+    def fold(self, rows: WindowRows, window: int) -> int:
+        """Take the rows of the next window, known by its number; returns transitions completed."""
+        first_said = np.flatnonzero(rows.revision == 0)
+        self._n_revised += len(rows) - len(first_said)
+        source = (window << ROW_BITS) + np.arange(len(rows))
+        if len(first_said) < len(rows):
+            rows, source = rows.take(first_said), source[first_said]
+        if not len(rows):
+            return 0
+        present, last = _last_rows(rows.actor)
+        numbers = self._numbers(rows.actor.names, present)
+        n = self.stack.add(0, _steps(rows, numbers, source))
+        self._settle(rows.actor.names, present[np.argsort(last)], numbers)
+        return n
+
+    def _numbers(self, names: Sequence[str], present: Ints) -> Ints:
+        """Return the number of each name, and -1 of those that are not present."""
+        numbers = np.full(len(names), -1, np.int64)
+        for code in present.tolist():
+            name = names[code]
+            if name not in self._actors:
+                free = self._free.pop() if self._free else len(self._actors)
+                self._actors[name] = free
+            numbers[code] = self._actors[name]
+        return numbers
+
+    def _settle(self, names: Sequence[str], present: Ints, numbers: Ints) -> None:
+        """Keep those that may go on, in the order of their last rows, and not too many."""
+        still = self._ring.is_open(numbers[present])
+        for code, is_open in zip(present.tolist(), still.tolist(), strict=True):
+            number = self._actors.pop(names[code])
+            if is_open:
+                self._actors[names[code]] = number
+            else:
+                self._free.append(number)
+        silent = list(self._actors)[: max(0, len(self._actors) - MAX_OPEN_ACTORS)]
+        gone = [self._actors.pop(name) for name in silent]
+        if gone:
+            self._ring.forget(np.asarray(gone))
+            self._free += gone
 
     def sample(self, batch: int, rng: np.random.Generator) -> Batch:
-        """Return transitions drawn in proportion to priority, one from each of B equal strata."""
-        total = self._tree.total
-        masses = (np.arange(batch) + rng.random(batch)) * (total / batch)
-        slots = self._tree.find(masses)
-        weight = self._tree.get(slots) ** -self._beta
-        return Batch(
-            observation=self._observation[slots],
-            legal=self._legal[slots],
-            next_observation=self._next_observation[slots],
-            next_legal=self._next_legal[slots],
-            action=self._small["action"][slots].astype(np.int64),
-            reward=self._small["reward"][slots],
-            discount=self._small["discount"][slots],
-            demonstration=self._small["demonstration"][slots],
-            weight=(weight / weight.max()).astype(np.float32),
-            slots=slots,
-        )
+        """Return B transitions, without the axis S."""
+        return self.stack.sample(batch, [rng]).of(0)
 
-    def set_errors(self, slots: Ints, errors: NDArray[np.float32]) -> None:
-        """Give slots [B] the priority ``(|error| + floor) ** alpha``."""
-        priorities = (np.abs(errors.astype(np.float64)) + PRIORITY_FLOOR) ** self._alpha
-        self._tree.set(slots, priorities)
-        self._largest = max(self._largest, float(priorities.max()))
+    def set_errors(self, slots: Ints, errors: NDArray[np.floating[Any]]) -> None:
+        """Give slots [B] of a sample the priority ``(|error| + floor) ** alpha``."""
+        self.stack.set_errors(slots[None], errors[None])
 
     def observations(self, n: int) -> NDArray[np.float32]:
-        """Return the oldest ``n`` observations held, in slot order, as float32."""
-        return self._observation[: min(n, len(self))].astype(np.float32)
+        """Return ``n`` observations held, in slot order, as float32."""
+        return self.stack.column("vector", 0)[: min(n, self._ring.n_held)].astype(np.float32)
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Return all but the vectors: what `restore` and the windows make the ring from."""
-        n = len(self)
-        columns = {**self._small, **self._sources}
-        state = {f"replay.{name}": values[:n].copy() for name, values in columns.items()}
-        state["replay.priority"] = self._tree.leaves()[:n]
-        state["replay.counters"] = np.asarray([self.n_added, self._largest], np.float64)
+        arrays = self.stack.state(vectors=False)
+        state = {f"replay.{name}": values for name, values in arrays.items()}
+        names = "\0".join(self._actors).encode()
+        state["replay.actors"] = np.frombuffer(names, np.uint8).copy()
+        state["replay.actor_numbers"] = np.asarray(list(self._actors.values()), np.int64)
+        state["replay.free_numbers"] = np.asarray(self._free, np.int64)
+        state["replay.revised"] = np.asarray([self._n_revised], np.int64)
         return state
 
-    def restore(self, state: dict[str, NDArray[Any]]) -> None:
+    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Take a `state`; then `fill` every window in `windows`."""
-        counters = state["replay.counters"]
-        self.n_added, self._largest = int(counters[0]), float(counters[1])
-        n = len(self)
-        for columns in (self._small, self._sources):
-            for name, values in columns.items():
-                values[:n] = state[f"replay.{name}"]
-        self._tree.set(np.arange(n), state["replay.priority"])
+        self.stack.restore({name.removeprefix("replay."): v for name, v in state.items()})
+        numbers = state["replay.actor_numbers"].tolist()
+        names = bytes(state["replay.actors"].tobytes()).decode().split("\0") if numbers else []
+        self._actors = dict(zip(names, numbers, strict=True))
+        self._free = state["replay.free_numbers"].tolist()
+        self._n_revised = int(state["replay.revised"][0])
 
     def windows(self) -> set[int]:
         """Return the numbers of the windows that the ring's vectors come from."""
-        n = len(self)
-        held = {int(w) for w in np.unique(self._sources["window"][:n])}
-        return held | {int(w) for w in np.unique(self._sources["next_window"][:n]) if w >= 0}
+        _, source = self._sources()
+        return set(np.unique(np.where(source < 0, ~source, source) >> ROW_BITS).tolist())
 
     def fill(self, window: int, rows: WindowRows) -> None:
-        """Put the vectors of one window into the slots that came from it."""
-        n = len(self)
-        slots = np.flatnonzero(self._sources["window"][:n] == window)
-        places = self._sources["row"][slots]
-        self._observation[slots] = rows.observation[places]
-        self._legal[slots] = rows.legal[places]
-        for slots, following, legal in self._successors(window, rows):
-            places = self._sources["next_row"][slots]
-            self._next_observation[slots] = following[places]
-            self._next_legal[slots] = legal[places]
+        """Put the vectors of one window into the places that came from it."""
+        places, source = self._sources()
+        following = source < 0
+        number = np.where(following, ~source, source)
+        here, row = (number >> ROW_BITS) == window, number & ((1 << ROW_BITS) - 1)
+        own, later = here & ~following, here & following
+        self._ring.put_vectors(places[own], rows.observation[row[own]], rows.legal[row[own]])
+        self._ring.put_vectors(
+            places[later], rows.next_observation[row[later]], rows.next_legal[row[later]]
+        )
 
-    def _successors(
-        self, window: int, rows: WindowRows
-    ) -> Iterator[tuple[Ints, NDArray[np.float32], NDArray[np.uint8]]]:
-        n = len(self)
-        here = self._sources["next_window"][:n] == window
-        column = self._sources["next_column"][:n]
-        yield np.flatnonzero(here & (column == OBSERVATION)), rows.observation, rows.legal
-        in_next = np.flatnonzero(here & (column == NEXT_OBSERVATION))
-        yield in_next, rows.next_observation, rows.next_legal
+    def _sources(self) -> tuple[Ints, Ints]:
+        places = self._ring.used_places()
+        return places, self.stack.column("source", 0)[places]
+
+
+def _last_rows(actor: Names) -> tuple[Ints, Ints]:
+    """Return the codes that are there, rising, and the last row of each."""
+    last = np.full(len(actor.names), -1, np.int64)
+    last[actor.codes] = np.arange(len(actor))
+    present = np.flatnonzero(last >= 0)
+    return present, last[present]
+
+
+def _episode_numbers(episode: Names) -> Ints:
+    """Return 63-bit numbers of the episodes' names: the same in whichever window."""
+    digests = (hashlib.blake2b(name.encode(), digest_size=8).digest() for name in episode.names)
+    numbers = [int.from_bytes(digest, "little") >> 1 for digest in digests]
+    return np.asarray(numbers, np.int64)[episode.codes]
+
+
+def _steps(rows: WindowRows, numbers: Ints, source: Ints) -> Steps:
+    return Steps(
+        observation=rows.observation,
+        action=rows.action,
+        reward=rows.reward,
+        terminated=rows.terminated,
+        truncated=rows.truncated,
+        actor=numbers[rows.actor.codes],
+        step=rows.step,
+        episode=_episode_numbers(rows.episode),
+        legal=rows.legal,
+        next_observation=rows.next_observation,
+        next_legal=rows.next_legal,
+        has_next=rows.has_next,
+        settled=rows.settled,
+        source=source,
+        columns={"demonstration": rows.demonstration},
+    )

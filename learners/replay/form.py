@@ -34,6 +34,8 @@ class RowForm:
     """Of observations."""
     columns: Mapping[str, tuple[tuple[int, ...], str]] = dataclasses.field(default_factory=dict)
     """Further columns by name: shape of a row and dtype, as ``{"propensity": ((), "float32")}``."""
+    sources: bool = False
+    """Whether it is kept where vectors come from, so that a checkpoint need not hold them."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -67,6 +69,9 @@ class Steps:
     """[N]; None: all that did not terminate, if there is a `next_observation`."""
     settled: Bools | None = None
     """[N]; False where the reward is not known: it ends the returns before it. None: all are."""
+    source: Ints | None = None
+    """[N] numbers >= 0 by which the vectors of a row are found again, if the form asks for them;
+    a ring keeps the complement ``~source`` with a next observation."""
     columns: Mapping[str, NDArray[Any]] = dataclasses.field(default_factory=dict)
     """[N, ...] of each of the form's further columns."""
 
@@ -116,6 +121,13 @@ class Batch:
     """[S, B] for `set_errors`."""
     columns: Mapping[str, NDArray[Any]]
     """[S, B, ...] of the form's further columns."""
+
+    def of(self, model: int) -> Batch:
+        """Return one model's transitions, without the axis S."""
+        columns = {name: values[model] for name, values in self.columns.items()}
+        fields = [f.name for f in dataclasses.fields(self) if f.name != "columns"]
+        values = {name: getattr(self, name)[model] for name in fields}
+        return Batch(columns=columns, **values)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from learners.replay.form import RowForm, Steps
-from learners.replay.returns import CLOSED, TERMINATED, TRUNCATED, UNSETTLED, Links, n_step_returns
+from learners.replay.nstep import CLOSED, TERMINATED, TRUNCATED, UNSETTLED, Links, n_step_returns
 
 Ints = NDArray[np.int64]
 Arrays = dict[str, NDArray[Any]]
 
 VECTORS = ("vector", "legal")
+PLACES = (*VECTORS, "source")
 """Columns of places; all others are columns of slots."""
 
 
@@ -60,6 +61,8 @@ def column_shapes(form: RowForm, settings: RingSettings) -> dict[str, tuple[tupl
         "returns": ((c,), "float32"),
         "discount": ((c,), "float32"),
     }
+    if form.sources:
+        shapes["source"] = ((p,), "int64")
     extra = {name: ((c, *shape), dtype) for name, (shape, dtype) in form.columns.items()}
     return {**shapes, **extra}
 
@@ -170,7 +173,7 @@ class Ring:
 
     def _copies(self, places: NDArray[np.integer[Any]]) -> Ints:
         copies = self._allot(len(places))
-        for name in VECTORS:
+        for name in (name for name in PLACES if name in self._a):
             self._a[name][copies] = self._a[name][places]
         return copies
 
@@ -179,6 +182,8 @@ class Ring:
         a["vector"][slots] = steps.observation
         if self._form.n_actions:
             a["legal"][slots] = _bits(steps.legal, len(steps), self._form.n_actions)
+        if steps.source is not None:
+            a["source"][slots] = steps.source
         a["action"][slots] = steps.action
         a["reward"][slots] = steps.reward
         flags = steps.terminated * np.uint8(TERMINATED) + steps.truncated * np.uint8(TRUNCATED)
@@ -236,6 +241,8 @@ class Ring:
         a["vector"][places] = vectors[~same]
         if n_actions:
             a["legal"][places] = bits[~same]
+        if steps.source is not None:
+            a["source"][places] = ~steps.source[rows[~same]]
         a["extra"][slots[rows[~same]]] = places
 
     def _allot(self, n: int) -> Ints:
@@ -267,23 +274,30 @@ class Ring:
         at = self.slots_of(self._tails[0, actors][self.alive(self._tails[0, actors])])
         for _ in range(self._settings.n_step):
             waiting = np.concatenate([waiting, at])
-            at = self._a["back"][at].astype(np.int64)
-            at = at[at >= 0]
+            behind = self._a["back"][at].astype(np.int64)
+            at = behind[(behind >= 0) & (self._a["follow"][behind] == at)]
         gone = np.isin(self.slots_of(self.pending), waiting)
         self.dropped["silent"] += int(gone.sum())
         self.pending = self.pending[~gone]
         self._tails[:, actors] = -1
 
-    def used(self) -> dict[str, slice | Ints]:
-        """Return by kind of column, "place" and "slot", what is in use."""
-        c = self._settings.capacity
-        if not self.n_extras:
-            return {"place": slice(0, self.n_held), "slot": slice(0, self.n_held)}
-        extras = np.arange(c, c + self.n_extras)
-        return {
-            "place": np.concatenate([np.arange(self.n_held), extras]),
-            "slot": slice(0, self.n_held),
-        }
+    def used_places(self) -> Ints:
+        """Return the places that hold a vector, rising."""
+        first = self._settings.capacity
+        extras = np.setdiff1d(np.arange(first, first + self.n_extras), self._spare)
+        return np.concatenate([np.arange(self.n_held), extras])
+
+    def used(self, name: str) -> slice | Ints:
+        """Return where a column holds something."""
+        return self.used_places() if name in PLACES and self.n_extras else slice(0, self.n_held)
+
+    def put_vectors(
+        self, places: Ints, vectors: NDArray[np.floating[Any]], legal: NDArray[Any]
+    ) -> None:
+        """Write vectors [N, D] and masks [N, A] that were read again."""
+        self._a["vector"][places] = vectors
+        if self._form.n_actions:
+            self._a["legal"][places] = _bits(legal, len(places), self._form.n_actions)
 
     def state(self) -> Arrays:
         """Return what the columns do not tell."""

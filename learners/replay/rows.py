@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -22,21 +23,59 @@ COLUMNS = [
 ]  # fmt: skip
 """What training reads; the other columns of a window stay on disk."""
 
+NAMES = ["actor_id", "episode", "policy_version", "status"]
+"""Columns of strings of which a window has few: read as numbers, each string once."""
+
 
 class WindowError(ValueError):
     """A window that cannot be trained on: its file is missing, altered or holds bad values."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Names:
+    """N strings, few of them different."""
+
+    codes: NDArray[np.int64]
+    """[N] numbers of names."""
+    names: Sequence[str]
+
+    @classmethod
+    def of(cls, values: Sequence[str]) -> Names:
+        """Return names given one by one."""
+        known: dict[str, int] = {}
+        codes = [known.setdefault(value, len(known)) for value in values]
+        return cls(np.asarray(codes, np.int64), list(known))
+
+    def __len__(self) -> int:
+        """Return N."""
+        return len(self.codes)
+
+    def __getitem__(self, i: int) -> str:
+        """Return string i."""
+        return self.names[int(self.codes[i])]
+
+    def where(self, name: str) -> NDArray[np.bool_]:
+        """Return which of them [N] are a name."""
+        return np.asarray([known == name for known in self.names], np.bool_)[self.codes]
+
+    def take(self, rows: NDArray[np.int64]) -> Names:
+        """Return some of them."""
+        return Names(self.codes[rows], self.names)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class WindowRows:
-    """Rows of one window in origin order; N rows, D features, A actions."""
+    """Rows of one window in origin order; N rows, D features, A actions.
+
+    Vectors are views into what the file was decoded to, wherever nothing had to be filled in.
+    """
 
     observation: NDArray[np.float32]
     """[N, D]."""
     legal: NDArray[np.uint8]
     """[N, A], all ones where every action was legal."""
     next_observation: NDArray[np.float32]
-    """[N, D], zeros where ``has_next`` is false."""
+    """[N, D]; anything where ``has_next`` is false."""
     next_legal: NDArray[np.uint8]
     """[N, A], all ones where it was not said."""
     has_next: NDArray[np.bool_]
@@ -51,8 +90,8 @@ class WindowRows:
     demonstration: NDArray[np.bool_]
     """The demonstrator's own choice, not an exploring one."""
     step: NDArray[np.int64]
-    actor: NDArray[np.object_]
-    episode: NDArray[np.object_]
+    actor: Names
+    episode: Names
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -60,14 +99,11 @@ class WindowRows:
 
     def take(self, rows: NDArray[np.int64]) -> WindowRows:
         """Return copies of some rows, in the order asked for."""
-        return WindowRows(*(getattr(self, f.name)[rows] for f in dataclasses.fields(self)))
 
-    def after(self, earlier: WindowRows) -> WindowRows:
-        """Return these rows behind ``earlier`` ones."""
-        names = [f.name for f in dataclasses.fields(self)]
-        return WindowRows(
-            *(np.concatenate([getattr(earlier, name), getattr(self, name)]) for name in names)
-        )
+        def some(value: Any) -> Any:
+            return value.take(rows) if isinstance(value, Names) else value[rows]
+
+        return WindowRows(*(some(getattr(self, f.name)) for f in dataclasses.fields(self)))
 
 
 class WindowReader:
@@ -108,7 +144,9 @@ class WindowReader:
         if digest != file.sha256:
             raise WindowError(_message(file.path, "sha256", file.sha256, digest))
         try:
-            return pq.read_table(pa.BufferReader(data), columns=COLUMNS, use_threads=False)
+            return pq.read_table(
+                pa.BufferReader(data), columns=COLUMNS, use_threads=False, read_dictionary=NAMES
+            )
         except (pa.ArrowException, OSError) as error:
             raise WindowError(_message(file.path, "file", "Parquet", str(error))) from error
 
@@ -134,26 +172,25 @@ def rows_of_table(table: pa.Table, shape: Shape, demonstrator: str) -> WindowRow
     column = {name: table.column(name).combine_chunks() for name in COLUMNS}
     observation, _ = _vectors(column["observation"], 4 * width, "observation")
     following, has_next = _vectors(column["next_observation"], 4 * width, "next_observation")
-    legal, has_legal = _vectors(column["legal"], n_actions, "legal")
-    next_legal, has_next_legal = _vectors(column["next_legal"], n_actions, "next_legal")
-    by_demonstrator = _strings(column["policy_version"]) == demonstrator
-    status = _strings(column["status"])
+    legal, has_legal = _masks(column["legal"], n_actions, "legal")
+    next_legal, has_next_legal = _masks(column["next_legal"], n_actions, "next_legal")
+    by_demonstrator = _names(column["policy_version"]).where(demonstrator)
     return WindowRows(
         observation=observation.view("<f4").reshape(n, width),
-        legal=np.where(has_legal[:, None], legal, np.uint8(1)),
+        legal=legal,
         next_observation=following.view("<f4").reshape(n, width),
-        next_legal=np.where(has_next_legal[:, None], next_legal, np.uint8(1)),
+        next_legal=next_legal,
         has_next=has_next & (has_next_legal | ~has_legal),
         action=_numbers(column["action"], np.int64),
         reward=_numbers(column["total"], np.float64),
         terminated=_numbers(column["terminated"], np.bool_),
         truncated=_numbers(column["truncated"], np.bool_),
-        settled=status != "censored",
+        settled=~_names(column["status"]).where("censored"),
         revision=_numbers(column["revision"], np.int64),
         demonstration=by_demonstrator & ~_numbers(column["explored"], np.bool_),
         step=_numbers(column["step"], np.int64),
-        actor=_strings(column["actor_id"]),
-        episode=_strings(column["episode"]),
+        actor=_names(column["actor_id"]),
+        episode=_names(column["episode"]),
     )
 
 
@@ -162,26 +199,36 @@ def _numbers(column: pa.Array, dtype: Any) -> NDArray[Any]:
     return numbers
 
 
-def _strings(column: pa.Array) -> NDArray[np.object_]:
-    values = np.empty(len(column), dtype=object)
-    values[:] = column.to_pylist()
-    return values
+def _names(column: pa.Array) -> Names:
+    if not pa.types.is_dictionary(column.type):
+        column = column.dictionary_encode()
+    return Names(_numbers(column.indices, np.int64), column.dictionary.to_pylist())
 
 
 def _vectors(
     column: pa.Array, width: int, name: str
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """Return the bytes [N, width] of a fixed-size binary column and which rows are there."""
+    """Return the bytes [N, width] of a fixed-size binary column, uncopied, and which are there."""
     if column.type != pa.binary(width):
         raise WindowError(_message("window", name, f"{width} bytes a row", str(column.type)))
-    there = column.is_valid().to_numpy(zero_copy_only=False)
     n = len(column)
+    there = np.ones(n, np.bool_)
+    if column.null_count:
+        there = column.is_valid().to_numpy(zero_copy_only=False)
     if n == 0:
         return np.zeros((0, width), np.uint8), there
     data = np.frombuffer(column.buffers()[1], dtype=np.uint8)
     start = column.offset * width
-    data = data[start : start + n * width].reshape(n, width)
-    return (data if bool(there.all()) else np.where(there[:, None], data, np.uint8(0))), there
+    return data[start : start + n * width].reshape(n, width), there
+
+
+def _masks(column: pa.Array, width: int, name: str) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """Return masks [N, width], all ones where none was said, and which were said."""
+    masks, there = _vectors(column, width, name)
+    if not there.all():
+        masks = masks.copy()
+        masks[~there] = 1
+    return masks, there
 
 
 def check_rows(rows: WindowRows, where: str) -> None:
@@ -191,9 +238,15 @@ def check_rows(rows: WindowRows, where: str) -> None:
         WindowError: a number is not finite, or an action is out of range or was not legal.
     """
     for name in ("observation", "next_observation", "reward"):
-        values = getattr(rows, name)
-        if not np.isfinite(values).all():
-            bad = int(np.argmax(~np.isfinite(values.reshape(len(rows), -1)).all(axis=1)))
+        values = getattr(rows, name).reshape(len(rows), -1)
+        with np.errstate(over="ignore", invalid="ignore"):
+            if np.isfinite(values.sum()):  # a sum over all is cheap, and tells most times
+                continue
+        bad_rows = ~np.isfinite(values).all(axis=1)
+        if name == "next_observation":
+            bad_rows &= rows.has_next
+        if bad_rows.any():
+            bad = int(np.argmax(bad_rows))
             raise WindowError(_message(where, f"rows[{bad}].{name}", "finite", "nan or inf"))
     n_actions = rows.legal.shape[1]
     out = (rows.action < 0) | (rows.action >= n_actions)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from learners.replay.returns import TERMINATED, TRUNCATED, UNSETTLED
+from learners.replay.nstep import TERMINATED, TRUNCATED, UNSETTLED
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]

@@ -14,7 +14,7 @@ from learners.replay.form import Batch, RowForm, Sequences, Steps
 from learners.replay.ring import VECTORS, Arrays, Ring, RingSettings, column_shapes
 from learners.replay.sequences import walk_sequences
 from learners.replay.store import allocate
-from learners.replay.tree import SumTree
+from learners.replay.sumtree import SumTree
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.floating[Any]]
@@ -103,7 +103,17 @@ class StackedReplay:
         Every model must have one at least (see `sizes`).
         """
         leaves = self._draw(batch, rngs)
-        slots = leaves - self._leaf0
+        return self._read(leaves - self._leaf0, self._weights(leaves))
+
+    def read(self, slots: Ints) -> Batch:
+        """Return the transitions of slots [S, B], those of `ready_slots`; all weights are 1."""
+        return self._read(slots, np.ones(slots.shape, np.float32))
+
+    def ready_slots(self, model: int) -> Ints:
+        """Return the slots of one model that can be sampled, rising."""
+        return np.flatnonzero(self.priorities()[model])
+
+    def _read(self, slots: Ints, weight: NDArray[np.float32]) -> Batch:
         rows = slots + self._slot0
         after = self._flat["after"].take(rows) + self._place0
         places = slots + self._place0
@@ -115,7 +125,7 @@ class StackedReplay:
             action=self._action(rows),
             reward=self._take("returns", rows),
             discount=self._take("discount", rows),
-            weight=self._weights(leaves),
+            weight=weight,
             slots=slots,
             columns={name: self._take(name, rows) for name in self.form.columns},
         )
@@ -172,11 +182,12 @@ class StackedReplay:
         return weight.astype(np.float32)
 
     def _take(self, name: str, rows: Ints) -> NDArray[Any]:
-        return self._flat[name].take(rows, 0)
+        taken: NDArray[Any] = self._flat[name].take(rows, 0)
+        return taken
 
     def _action(self, rows: Ints) -> NDArray[Any]:
         action = self._take("action", rows)
-        return action if self.form.n_continuous else action.astype(np.int64)
+        return action if self.form.n_continuous else np.asarray(action, np.int64)
 
     def _legal(self, places: Ints) -> NDArray[np.uint8]:
         bits = self._take("legal", places)
@@ -187,6 +198,11 @@ class StackedReplay:
         priorities = (np.abs(errors.astype(np.float64)) + PRIORITY_FLOOR) ** self.alpha
         np.maximum(self._largest, priorities.max(1), out=self._largest)
         self._tree.set((slots + self._leaf0).reshape(-1), priorities.reshape(-1))
+
+    def column(self, name: str, model: int) -> NDArray[Any]:
+        """Return a model's whole column, uncopied: observations are "vector"."""
+        values: NDArray[Any] = self._columns[name][model]
+        return values
 
     def priorities(self) -> NDArray[np.float64]:
         """Return a copy of all priorities [S, capacity]; 0 where a row cannot be sampled."""
@@ -200,12 +216,9 @@ class StackedReplay:
         """
         state: Arrays = {"largest": self._largest.copy(), "ready": self._ready.copy()}
         for i, ring in enumerate(self.rings):
-            used = ring.used()
             for name, values in self._columns.items():
-                if name in VECTORS and not vectors:
-                    continue
-                kind = "place" if name in VECTORS else "slot"
-                state[f"{i}.{name}"] = np.array(values[i][used[kind]])
+                if vectors or name not in VECTORS:
+                    state[f"{i}.{name}"] = np.array(values[i][ring.used(name)])
             state |= {f"{i}.ring.{k}": v for k, v in ring.state().items()}
             state[f"{i}.priority"] = self._tree.units()[i, : ring.n_held]
             state[f"{i}.rng"] = _generator_bytes(self._rngs[i])
@@ -219,10 +232,9 @@ class StackedReplay:
             ring.restore(
                 {k: state[f"{i}.ring.{k}"] for k in ("counters", "pending", "tails", "spare")}
             )
-            used = ring.used()
             for name, values in self._columns.items():
                 if f"{i}.{name}" in state:
-                    values[i][used["place" if name in VECTORS else "slot"]] = state[f"{i}.{name}"]
+                    values[i][ring.used(name)] = state[f"{i}.{name}"]
             units[i, : ring.n_held] = state[f"{i}.priority"]
             _set_generator(self._rngs[i], state[f"{i}.rng"])
         self._tree.restore(units)

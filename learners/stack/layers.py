@@ -56,11 +56,11 @@ class LayerNorm(Stacked):
         super().__init__()
         self.weight = nn.Parameter(torch.ones(n_models, width))
         self.bias = nn.Parameter(torch.zeros(n_models, width))
-        self.eps, self.width = eps, width
+        self.eps = eps
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return normalised values of x's shape."""
-        width = (self.width,)  # the exporter asks for a constant
+        width = (self.weight.shape[-1],)  # that of x is no constant where a graph is traced
         if self.plain:
             return functional.layer_norm(x, width, self.weight, self.bias, self.eps)
         form = (x.shape[0], *[1] * (x.dim() - 2), x.shape[-1])

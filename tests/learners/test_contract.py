@@ -22,8 +22,8 @@ from learners.export import (
     weights_of,
     write_version,
 )
-from learners.networks import ILLEGAL_Q, NETWORKS, ConvNetwork
-from learners.replay.nstep import Sources, Transitions
+from learners.networks import ILLEGAL_Q, NETWORKS, ConvNetwork, value_ports
+from learners.replay.rows import Names, WindowRows
 from learners.settings import ModelSettings, Shape
 from learners.trainer import Trainer
 from schemas.errors import SchemaError
@@ -114,18 +114,16 @@ def test_state_restores_and_goes_on_alike(algorithm: str, network: str, normalis
 def fill(trainer: Trainer, rng: np.random.Generator) -> None:
     """Put random transitions on the grid into a trainer's replay."""
     n = 100
-    nowhere = np.zeros(n, np.int64)
     observation, legal = observed(n, 1)
     following, next_legal = observed(n, 2)
-    trainer.replay.add(
-        Transitions(
-            observation=observation, legal=legal.astype(np.uint8),
-            next_observation=following, next_legal=next_legal.astype(np.uint8),
-            action=np.zeros(n, np.int64), reward=rng.random(n), discount=np.full(n, 0.9),
-            demonstration=np.zeros(n, np.bool_),
-            sources=Sources(nowhere, nowhere, nowhere, nowhere, nowhere),
-        )
+    none, zeros = np.zeros(n, np.bool_), np.zeros(n, np.int64)
+    rows = WindowRows(
+        observation=observation, legal=legal.astype(np.uint8), next_observation=following,
+        next_legal=next_legal.astype(np.uint8), has_next=~none, action=zeros,
+        reward=rng.random(n), terminated=none, truncated=~none, settled=~none, revision=zeros,
+        demonstration=none, step=zeros, actor=Names.of(["a"] * n), episode=Names.of(["e"] * n),
     )  # fmt: skip
+    assert trainer.replay.fold(rows, 0) == n
 
 
 @kinds
@@ -134,7 +132,7 @@ def test_export_agrees_with_torch_for_every_batch_size(
 ) -> None:
     chosen = settings(algorithm, network, normalise)
     made = ALGORITHMS[algorithm](chosen, torch.device("cpu"))
-    template = OnnxTemplate(made.policy, GRID)
+    template = OnnxTemplate(made.policy, *value_ports(GRID))
     made.fit_normaliser(observed(50, 3)[0])
     rng = np.random.default_rng(0)
     trainer = Trainer(chosen)
@@ -145,7 +143,8 @@ def test_export_agrees_with_torch_for_every_batch_size(
     assert model == template.render(weights_of(made.policy))
     for n in (1, 3, 64):
         observation, legal = observed(n, n)
-        parity = check_parity(model, made.values(observation, legal), observation, legal)
+        feeds = {"observation": observation, "legal": legal}
+        parity = check_parity(model, [made.values(observation, legal)], feeds)
         assert parity.n == n
         assert parity.agreement == 1.0
     session = onnxruntime.InferenceSession(model)
@@ -159,9 +158,10 @@ def test_export_agrees_with_torch_for_every_batch_size(
 def test_export_that_differs_is_refused() -> None:
     made = ALGORITHMS["dqn"](settings("dqn", "mlp", False), torch.device("cpu"))
     observation, legal = observed(8)
-    model = OnnxTemplate(made.policy, GRID).render(weights_of(made.policy))
+    model = OnnxTemplate(made.policy, *value_ports(GRID)).render(weights_of(made.policy))
     with pytest.raises(ExportError, match="exported values must be within"):
-        check_parity(model, made.values(observation, legal) + 0.01, observation, legal)
+        feeds = {"observation": observation, "legal": legal}
+        check_parity(model, [made.values(observation, legal) + 0.01], feeds)
 
 
 def test_version_folder_lists_its_files(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import torch
 from learners.adam import Adam
 from learners.dqn import DoubleDqn, double_q_targets, margin_losses
 from learners.networks import ILLEGAL_Q, mask_illegal
-from learners.replay.buffer import Batch
+from learners.replay.form import Batch
 from tests.learners import toy
 
 YES, NO = True, False
@@ -65,9 +65,9 @@ def batch(n: int = 8, **changes: object) -> Batch:
         "action": rng.integers(0, toy.N_ACTIONS, n),
         "reward": np.ones(n, np.float32),
         "discount": np.zeros(n, np.float32),
-        "demonstration": np.zeros(n, np.bool_),
         "weight": np.ones(n, np.float32),
         "slots": np.arange(n),
+        "columns": {"demonstration": np.zeros(n, np.bool_)},
     }
     return Batch(**{**values, **changes})  # type: ignore[arg-type]
 
@@ -101,9 +101,14 @@ def test_importance_weights_scale_each_rows_share() -> None:
 
 def test_margin_acts_on_demonstrations_only() -> None:
     shown = np.zeros(8, np.bool_)
-    assert learner(margin_weight=1.0).update(batch(demonstration=shown)).margin_loss == 0.0
+    assert (
+        learner(margin_weight=1.0).update(batch(columns={"demonstration": shown})).margin_loss
+        == 0.0
+    )
     shown[2] = True
-    assert learner(margin_weight=1.0).update(batch(demonstration=shown)).margin_loss > 0.0
+    assert (
+        learner(margin_weight=1.0).update(batch(columns={"demonstration": shown})).margin_loss > 0.0
+    )
 
 
 def test_target_network_follows_by_the_polyak_rate() -> None:
