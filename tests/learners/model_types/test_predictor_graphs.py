@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from learners.model_types.registry import model_type
 from learners.model_types.temporal_transformer import TemporalNet, TemporalStack
@@ -27,7 +29,7 @@ def inputs_of(name: str, batch: int, steps: int, seed: int = 0) -> dict[str, tor
         shape = [steps if n is None else n for n in port.shape]
         if port.name == "memory":
             shape = [getattr(settings, n) for n in ("depth", "memory", "width")]
-        value = rng.random((batch, *shape)).astype(np.float32)
+        value: NDArray[Any] = rng.random((batch, *shape)).astype(np.float32)
         if port.dtype == "uint8":
             value = rng.integers(0, 4, value.shape).astype(np.uint8)
         elif port.dtype == "int64":
@@ -57,23 +59,17 @@ def test_onnx_says_what_torch_says_at_any_batch_and_length(name: str, tmp_path: 
 
 
 @pytest.mark.parametrize("name", list(SMALL))
-def test_graph_of_a_model_is_the_stacks_own(name: str) -> None:
-    """The plain form says what the stacked form says of the same rows."""
+def test_graph_gives_what_its_ports_say(name: str) -> None:
     learn, judge = toy_rows(n_matches=8)
     stack = made(name)
     stack.fit(learn)
     stack.update()
-    shapes = []
-    for port, found in zip(
-        model_type(name).outputs(ToyLayout()),
-        stack.graph(0)(*inputs_of(name, 2, 5).values()),
-        strict=True,
-    ):
-        assert found.shape[0] == 2
-        for wanted, got in zip(port.shape, found.shape[1:], strict=True):
+    ports = model_type(name).outputs(ToyLayout())
+    found = stack.graph(0)(*inputs_of(name, 2, 5).values())
+    for port, output in zip(ports, found, strict=True):
+        assert len(output) == 2
+        for wanted, got in zip(port.shape, output.shape[1:], strict=True):
             assert wanted in (None, got)
-        shapes.append(found.shape)
-    assert shapes
     assert np.isfinite(stack.judge(judge)["loss"]).all()
 
 
@@ -102,15 +98,11 @@ def test_threat_is_calibrated_on_matches_that_no_member_saw() -> None:
     found = stack.judge(judge)
     assert (np.abs(found["coverage_90"] - 0.9) < 0.08).all()
     assert (found["calibration_error"] < 0.1).all()
-    # Twice as wide without the temperature's help: it is the closed form's optimum.
-    assert (found["temperature"] > 0).all()
+    assert (found["temperature"] != 1).all()
 
 
-def test_members_of_an_ensemble_differ_and_stay_apart() -> None:
-    """A member of two takes the steps that it would take alone with the same rows."""
-    learn, _ = toy_rows(n_matches=4)
+def test_members_of_an_ensemble_begin_apart() -> None:
     stack = made("threat_assessment")
-    stack.fit(learn)
     weight = stack.modules()["net"].of_actor.weight  # type: ignore[union-attr]
     assert isinstance(weight, torch.Tensor)
     halves = weight[0].chunk(2)

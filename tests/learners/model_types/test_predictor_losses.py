@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -100,7 +101,7 @@ def small(**columns: list[object]) -> Episodes:
     """Rows of the toy with some columns said."""
     n = len(next(iter(columns.values())))
     rows = toy_episodes(n_matches=1).take(np.arange(n))
-    said = {k: np.asarray(v, getattr(rows, k).dtype) for k, v in columns.items()}
+    said: dict[str, Any] = {k: np.asarray(v, getattr(rows, k).dtype) for k, v in columns.items()}
     return dataclasses.replace(rows, **said)
 
 
