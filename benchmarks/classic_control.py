@@ -1,4 +1,4 @@
-"""CartPole-v1 of Gymnasium to practise in, and a log of it by players of mixed skill."""
+"""Gymnasium's CartPole-v1 and LunarLander-v3 to practise in, and a log of the former."""
 
 from __future__ import annotations
 
@@ -6,73 +6,103 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import gymnasium
 import numpy as np
 from gymnasium.envs.classic_control.cartpole import CartPoleVectorEnv
+from gymnasium.vector import SyncVectorEnv
 from numpy.typing import NDArray
 
 from schemas.practice import Bools, Episodes, Floats, Head, Result, View
 
-D, A = 4, 2
+A = 2
 LIMIT = 500
-"""Steps of an episode, which makes the best return 500."""
+"""Steps of an episode of CartPole, which makes the best return 500."""
 
 
 @dataclasses.dataclass(frozen=True)
-class CartPoleLayout:
+class ControlLayout:
     """See `schemas.practice.Layout`; there is neither a pack nor an enemy."""
 
-    n_features: int = D
+    n_features: int
+    n_actions: dict[Head, int]
     pack: int = 1
     n_enemies: int = 1
     n_enemy_features: int = 1
-    n_actions: dict[Head, int] = dataclasses.field(default_factory=lambda: {"combat": A})
     map_shape: tuple[int, int, int] = (1, 8, 8)
     skills: Floats = dataclasses.field(default_factory=lambda: np.zeros((1, 1), np.float32))
 
 
-class CartPole:
-    """A `schemas.practice.Practice` of S independent lots of poles; the head "combat" pushes.
+def _poles(n: int) -> Any:
+    return CartPoleVectorEnv(n, LIMIT)
 
-    Gymnasium spends a step on putting a fallen pole up again: in it the row is not alive.
+
+def _landers(n: int) -> Any:
+    return SyncVectorEnv([lambda: gymnasium.make("LunarLander-v3")] * n)
+
+
+@dataclasses.dataclass(frozen=True)
+class Control:
+    """A world of Gymnasium's."""
+
+    name: str
+    n_features: int
+    n_actions: int
+    make: Callable[[int], Any]
+    """A vector environment of n worlds that spends a step on beginning an episode anew."""
+    scale: float = 1.0
+    """Of the rewards a learner sees, which makes returns of a few units; scores are unscaled."""
+
+
+CARTPOLE = Control("CartPole-v1", 4, 2, _poles)
+LANDER = Control("LunarLander-v3", 8, 4, _landers, scale=0.05)
+
+
+class ControlWorld:
+    """A `schemas.practice.Practice` of S independent lots; the head "combat" acts.
+
+    Gymnasium spends a step on an episode's new beginning: in it the row is not alive.
     """
 
-    def __init__(self, n_models: int) -> None:
+    def __init__(self, n_models: int, control: Control = CARTPOLE) -> None:
         """Take S."""
-        self.layout = CartPoleLayout()
-        self._s = n_models
+        self.layout = ControlLayout(control.n_features, {"combat": control.n_actions})
+        self._s, self._control = n_models, control
 
     def begin(
         self, head: Head, n_matches: int, seed: int, difficulty: int | Sequence[int] = 2
     ) -> View:
-        """Put ``n_matches`` poles up for each model."""
-        self._env = CartPoleVectorEnv(self._s * n_matches, LIMIT)
+        """Begin ``n_matches`` episodes for each model."""
+        self._env = self._control.make(self._s * n_matches)
         self._size = (self._s, n_matches)
-        self._observation = self._env.reset(seed=seed)[0].reshape(*self._size, D)
-        self._fallen = np.zeros(self._size, np.bool_)
+        self._see(self._env.reset(seed=seed)[0])
+        self._ended = np.zeros(self._size, np.bool_)
         return self._view(np.ones(self._size, np.bool_))
 
+    def _see(self, observation: NDArray[Any]) -> None:
+        self._observation = np.float32(observation).reshape(*self._size, -1)
+
     def _view(self, first: Bools) -> View:
-        legal = np.ones((*self._size, A), np.bool_)
+        legal = np.ones((*self._size, self._control.n_actions), np.bool_)
         enemies = np.zeros((*self._size, 1, 1), np.float32)
         none = np.zeros((*self._size, 1, 8, 8), np.uint8)
-        return View(self._observation, legal, enemies, ~self._fallen, first, lambda: none)
+        return View(self._observation, legal, enemies, ~self._ended, first, lambda: none)
 
     def step(self, choice: NDArray[Any] | None) -> tuple[View, Result]:
-        """Push every pole; None: as a linear rule does, which hardly ever lets one fall."""
-        own = good_push(self._observation)
-        pushed = (own if choice is None else choice).reshape(-1)
-        observation, reward, terminated, truncated, _ = self._env.step(pushed)
-        put_up = self._fallen
-        self._observation = observation.reshape(*self._size, D)
+        """Take a step; None: CartPole is pushed by a rule that hardly ever lets a pole fall."""
+        own = good_push(self._observation) if choice is None else np.zeros(self._size, np.int64)
+        chosen = (own if choice is None else choice).reshape(-1)
+        observation, reward, terminated, truncated, _ = self._env.step(chosen)
+        anew = self._ended
+        self._see(observation)
         ended = [terminated.reshape(self._size), truncated.reshape(self._size)]
-        self._fallen = ended[0] | ended[1]
+        self._ended = ended[0] | ended[1]
         nothing = np.zeros((*self._size, 2), np.float32)
         result = Result(
-            reward.reshape(self._size).astype(np.float32), *ended, self._observation,
-            np.zeros((*self._size, 1), np.float32), own, nothing,
-            [(int(s), float(ended[1][s, b])) for s, b in np.argwhere(self._fallen)],
+            (self._control.scale * reward).reshape(self._size).astype(np.float32), *ended,
+            self._observation, np.zeros((*self._size, 1), np.float32), own, nothing,
+            [(int(s), float(ended[1][s, b])) for s, b in np.argwhere(self._ended)],
         )  # fmt: skip
-        return self._view(put_up), result
+        return self._view(anew), result
 
     def play(
         self,
@@ -82,14 +112,14 @@ class CartPole:
         seed: int,
         difficulty: int | Sequence[int] = 2,
     ) -> Floats:
-        """Return each first episode's return [S, n_matches], 1 to 500."""
+        """Return each first episode's return [S, n_matches]."""
         view = self.begin(head, n_matches, seed)
         total, going = np.zeros(self._size, np.float32), np.ones(self._size, np.bool_)
         while going.any():
             view, result = self.step(None if policy is None else policy(view))
             total += result.reward * going
-            going &= ~self._fallen
-        return total
+            going &= ~self._ended
+        return total / np.float32(self._control.scale)
 
 
 def good_push(observation: Floats) -> NDArray[np.int64]:
@@ -103,7 +133,7 @@ def mixed_log(n_rows: int, seed: int, skill: Sequence[float] = (0.0, 0.4, 0.7)) 
 
     An equal number of poles each; a good push is `good_push`'s, any other one is a coin's.
     """
-    world, rng = CartPole(1), np.random.default_rng(seed)
+    world, rng = ControlWorld(1), np.random.default_rng(seed)
     n = 10 * len(skill)
     chance = np.tile(np.asarray(skill), n // len(skill))
     view = world.begin("combat", n, seed)

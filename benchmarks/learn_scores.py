@@ -1,11 +1,11 @@
-"""What our value learners reach where others have published or re-run scores: CartPole-v1.
+"""What our value learners reach where others published scores or can be run beside them.
 
-    python -m benchmarks.learn_scores [--quick] [--peer PYTHON] [--json]
+    python -m benchmarks.learn_scores [--only PART] [--quick] [--peer PYTHON] [--json] [--keep]
 
-Practice: six seeds of our Double DQN, trained as one stack, beside CleanRL's published score.
-Offline: discrete CQL, IQL, AWAC, plain Double DQN and behaviour cloning on one log of players of
-mixed skill. With ``--peer`` the same log goes to d3rlpy's discrete CQL and cloning, run by a Python
-that has d3rlpy; without it the table says that they are absent.
+Parts: ``cartpole`` and ``lander``, Double DQN that practises from nothing, all seeds as one stack,
+beside published scores (LunarLander needs box2d); ``offline``, discrete CQL, IQL, AWAC, Double DQN
+and cloning on one seeded log of CartPole by players of mixed skill, beside d3rlpy's discrete CQL
+and cloning on the same log, run by ``--peer``, a Python that has d3rlpy.
 """
 
 from __future__ import annotations
@@ -16,34 +16,54 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.classic_control import CartPole, mixed_log
-from learners.model_types.combat_dqn import MODERN, TYPE
+from benchmarks.classic_control import CARTPOLE, LANDER, Control, ControlWorld, mixed_log
+from learners.model_types.combat_dqn import TYPE
 from learners.model_types.value_settings import ValueSettings
 from learners.model_types.value_stack import ValueStack
+from learners.training.curriculum import bounds
 from schemas.practice import Episodes
 
-N_SEEDS = 6
-N_EPISODES = 50
-PUBLISHED: dict[str, Any] = {
-    "name": "CleanRL dqn.py",
-    "mean": 488.69,
-    "deviation": 16.11,
-    "steps": 500_000,
-}
-"""docs.cleanrl.dev, DQN, experiment results: mean and deviation over its seeds."""
+Part = Literal["cartpole", "lander", "offline"]
+RESULTS = Path(__file__).parent / "results" / "learn_scores.json"
 
-ONLINE = msgspec.structs.replace(
-    MODERN, hidden=(128, 128), batch=128, learning_rate=1e-3, polyak=0.02, n_step=3,
-    practice_matches=8, practice_steps=250, practise_every=250, epsilon_start=1.0,
-    epsilon_end=0.05, epsilon_updates=2_000, capacity=50_000, updates=12_000,
+PRACTISE = ValueSettings(
+    hidden=(128, 128), batch=128, learning_rate=5e-4, polyak=0.01, n_step=3, discount=0.99,
+    practice_matches=8, practice_steps=500, practise_every=500, epsilon_start=1.0,
+    epsilon_end=0.05, epsilon_updates=3_000, capacity=50_000, updates=12_500,
 )  # fmt: skip
+
+
+class Trial(msgspec.Struct, frozen=True):
+    """A world to practise in, and what others reached there."""
+
+    control: Control
+    n_seeds: int
+    n_episodes: int
+    published: dict[str, tuple[float, float, int]]
+    """By whom: mean, deviation, steps."""
+
+
+TRIALS: dict[Part, Trial] = {
+    "cartpole": Trial(
+        CARTPOLE, 6, 50,
+        {
+            "CleanRL dqn.py": (488.69, 16.11, 500_000),
+            "Stable-Baselines3 Zoo dqn": (500.0, 0.0, 50_000),
+        },
+    ),
+    "lander": Trial(
+        LANDER, 4, 50,
+        {"Stable-Baselines3 Zoo dqn, LunarLander-v2": (154.382, 79.241, 100_000)},
+    ),
+}  # fmt: skip
+"""CleanRL: docs/rl-algorithms/dqn.md, over seeds; Zoo: benchmark.md, one run over episodes."""
 
 OFFLINE: dict[str, dict[str, Any]] = {
     "double_dqn": {"method": "double_dqn"},
@@ -54,41 +74,57 @@ OFFLINE: dict[str, dict[str, Any]] = {
 }
 """Cloning is AWAC whose advantages count for nothing."""
 
-N_ROWS, N_UPDATES = 20_000, 5_000
+N_ROWS, N_UPDATES, N_SEEDS, N_EPISODES = 20_000, 5_000, 6, 50
 
 
-def make(settings: ValueSettings, seeds: list[int]) -> ValueStack:
+def make(settings: ValueSettings, control: Control, seeds: list[int]) -> ValueStack:
     """Return a stack of one model a seed."""
-    rates = [1.0] * len(seeds)
-    return TYPE.make(settings, CartPole(1).layout, seeds, rates, torch.device("cpu"))
+    layout = ControlWorld(1, control).layout
+    return TYPE.make(settings, layout, seeds, [1.0] * len(seeds), torch.device("cpu"))
 
 
-def returns(stack: ValueStack, n_episodes: int) -> NDArray[np.float32]:
+def returns(stack: ValueStack, control: Control, n_episodes: int) -> NDArray[np.float32]:
     """Return the greedy policies' mean returns [S] over whole episodes."""
-    world = CartPole(stack.n_models)
+    world = ControlWorld(stack.n_models, control)
     return world.play("combat", stack.act, n_episodes, seed=99_991).mean(1)
 
 
-def practised(settings: ValueSettings, seeds: list[int], n_episodes: int) -> NDArray[np.float32]:
-    """Return mean returns [S] of models that practised from nothing."""
-    stack, world = make(settings, seeds), CartPole(len(seeds))
+def practised(trial: Trial, quick: bool) -> dict[str, Any]:
+    """Return the scores of models that practised from nothing."""
+    n_seeds, n_episodes = (2, 10) if quick else (trial.n_seeds, trial.n_episodes)
+    settings = msgspec.structs.replace(PRACTISE, updates=PRACTISE.updates // (10 if quick else 1))
+    began = time.process_time()
+    stack = make(settings, trial.control, list(range(n_seeds)))
+    world = ControlWorld(n_seeds, trial.control)
     for i in range(settings.updates):
         if i % settings.practise_every == 0:
             stack.practise(world, seed=i)
         stack.update()
-    return returns(stack, n_episodes)
+    row = _row(returns(stack, trial.control, n_episodes), time.process_time() - began)
+    n_calls = -(-settings.updates // settings.practise_every)
+    row["steps"] = n_calls * settings.practice_steps * settings.practice_matches
+    row["published"] = {
+        who: {"mean": mean, "deviation": deviation, "steps": steps,
+              "reached": bool(row["interval"][1] >= mean - deviation)}
+        for who, (mean, deviation, steps) in trial.published.items()
+    }  # fmt: skip
+    return row
 
 
 def from_log(
     rows: Episodes, changes: dict[str, Any], seeds: list[int], n_updates: int, n_episodes: int
 ) -> NDArray[np.float32]:
     """Return mean returns [S] of models that saw a log alone."""
-    offline = {"n_step": 1, "alpha": 0.0, "beta": 0.0, "capacity": len(rows) + 1, "polyak": 0.005}
-    stack = make(msgspec.structs.replace(ONLINE, **offline, **changes), seeds)
+    offline = {
+        "n_step": 1, "alpha": 0.0, "beta": 0.0, "capacity": len(rows) + 1, "polyak": 0.005,
+        "learning_rate": 1e-3,
+    }  # fmt: skip
+    settings = msgspec.structs.replace(PRACTISE, **offline, **changes)
+    stack = make(settings, CARTPOLE, seeds)
     stack.fit([rows] * len(seeds))
     for _ in range(n_updates):
         stack.update()
-    return returns(stack, n_episodes)
+    return returns(stack, CARTPOLE, n_episodes)
 
 
 def log_return(rows: Episodes) -> float:
@@ -97,6 +133,27 @@ def log_return(rows: Episodes) -> float:
     total = np.bincount(episode, rows.reward)
     whole = np.bincount(episode, rows.terminated) > 0
     return float(total[whole].mean())
+
+
+def offline(peer: str | None, quick: bool) -> dict[str, Any]:
+    """Return the scores of what learned from one log, d3rlpy's too."""
+    seeds, n_episodes = list(range(2 if quick else N_SEEDS)), 10 if quick else N_EPISODES
+    n_updates = N_UPDATES // (10 if quick else 1)
+    rows = mixed_log(N_ROWS, seed=7)
+    found: dict[str, Any] = {
+        "rows": len(rows), "log_return": round(log_return(rows), 1), "updates": n_updates,
+        "ours": {}, "d3rlpy": "absent: name a Python that has d3rlpy with --peer",
+    }  # fmt: skip
+    for name, changes in OFFLINE.items():
+        began = time.process_time()
+        scores = from_log(rows, changes, seeds, n_updates, n_episodes)
+        found["ours"][name] = _row(scores, time.process_time() - began)
+    if peer is not None:
+        scored = peer_scores(peer, rows, n_updates, n_episodes)
+        found["d3rlpy"] = {name: _row(scores, cpu) for name, (scores, cpu) in scored.items()}
+        for name, row in found["d3rlpy"].items():
+            row["reached"] = found["ours"][name]["interval"][1] >= row["interval"][0]
+    return found
 
 
 def peer_scores(python: str, rows: Episodes, n_updates: int, n_episodes: int) -> dict[str, Any]:
@@ -110,7 +167,7 @@ def peer_scores(python: str, rows: Episodes, n_updates: int, n_episodes: int) ->
         script = Path(__file__).with_name("peer_d3rlpy.py")
         done = subprocess.run(
             [python, str(script), str(path), str(n_updates), str(n_episodes)],
-            capture_output=True, text=True, check=True, cwd=folder,
+            stdout=subprocess.PIPE, text=True, check=True, cwd=folder,
         )  # fmt: skip
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
@@ -118,76 +175,64 @@ def peer_scores(python: str, rows: Episodes, n_updates: int, n_episodes: int) ->
 
 def _row(values: NDArray[np.float32] | list[float], seconds: float) -> dict[str, Any]:
     many = np.asarray(values, np.float64)
-    half = 1.96 * float(many.std(ddof=1)) / np.sqrt(len(many)) if len(many) > 1 else float("nan")
+    low, high = bounds(many.tolist(), 0.025, shares=False)
     return {
         "mean": round(float(many.mean()), 1), "deviation": round(float(many.std(ddof=1)), 1),
-        "interval": [round(float(many.mean()) - half, 1), round(float(many.mean()) + half, 1)],
+        "interval": [round(low, 1), round(high, 1)],
         "returns": [round(float(v), 1) for v in many], "cpu_seconds": round(seconds, 1),
     }  # fmt: skip
 
 
-def measure(peer: str | None = None, quick: bool = False) -> dict[str, Any]:
-    """Return all scores; ``quick`` takes a tenth of the updates and two seeds."""
-    seeds = list(range(2 if quick else N_SEEDS))
-    n_episodes = 10 if quick else N_EPISODES
-    scale = 0.1 if quick else 1.0
-    settings = msgspec.structs.replace(ONLINE, updates=int(ONLINE.updates * scale))
-    began = time.process_time()
-    online = _row(practised(settings, seeds, n_episodes), time.process_time() - began)
-    n_steps = settings.updates // settings.practise_every
-    online["steps"] = n_steps * settings.practice_steps * settings.practice_matches
-    low, high = (
-        PUBLISHED["mean"] - PUBLISHED["deviation"],
-        PUBLISHED["mean"] + PUBLISHED["deviation"],
-    )
-    online["within_published"] = bool(online["interval"][1] >= low)
-    rows = mixed_log(N_ROWS, seed=7)
-    found: dict[str, Any] = {
-        "world": "CartPole-v1", "practice": online, "published": {**PUBLISHED, "range": [low, high]},
-        "log": {"rows": len(rows), "mean_return": round(log_return(rows), 1)}, "offline": {},
-    }  # fmt: skip
-    for name, changes in OFFLINE.items():
-        began = time.process_time()
-        scores = from_log(rows, changes, seeds, int(N_UPDATES * scale), n_episodes)
-        found["offline"][name] = _row(scores, time.process_time() - began)
-    if peer is None:
-        found["d3rlpy"] = "absent: name a Python that has d3rlpy with --peer"
-    else:
-        found["d3rlpy"] = {
-            name: _row(scores, seconds) if len(scores) > 1 else scores
-            for name, (scores, seconds) in peer_scores(
-                peer, rows, int(N_UPDATES * scale), n_episodes
-            ).items()
-        }
+def measure(parts: list[Part], peer: str | None, quick: bool) -> dict[str, Any]:
+    """Return the scores of some parts; a part that cannot be run says why."""
+    found: dict[str, Any] = {}
+    for part in parts:
+        if part == "offline":
+            found[part] = offline(peer, quick)
+            continue
+        try:
+            found[part] = practised(TRIALS[part], quick)
+        except ImportError as error:  # gymnasium tells so of a world whose library is missing
+            found[part] = f"absent: {error}"
     return found
 
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description="Scores on CartPole-v1 beside others'.")
+    parser = argparse.ArgumentParser(description="Scores beside others' on the same worlds.")
+    parser.add_argument("--only", choices=[*TRIALS, "offline"], action="append")
     parser.add_argument("--quick", action="store_true", help="a tenth of the updates, two seeds")
     parser.add_argument("--peer", help="a Python that has d3rlpy")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--keep", action="store_true", help=f"put the parts into {RESULTS.name}")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    found = measure(options.peer, options.quick)
+    found = measure(options.only or [*TRIALS, "offline"], options.peer, options.quick)
+    if options.keep:
+        kept = json.loads(RESULTS.read_text("utf-8")) if RESULTS.is_file() else {}
+        RESULTS.write_text(json.dumps({**kept, **found}, indent=1) + "\n", "utf-8")
     if options.json:
         print(json.dumps(found))
         return
-    practice, published = found["practice"], found["published"]
-    print(f"practice, {practice['steps']} steps: {_shown(practice)}")
-    print(f"  {published['name']}: {published['mean']} +- {published['deviation']}")
-    print(
-        f"offline, a log of {found['log']['rows']} steps by players of {found['log']['mean_return']}"
-    )
-    for name, row in found["offline"].items():
-        print(f"  {name:12} {_shown(row)}")
-    peer = found["d3rlpy"]
-    if isinstance(peer, str):
-        print(f"  d3rlpy {peer}")
+    for part, rows in found.items():
+        _show(part, rows)
+
+
+def _show(part: str, found: Any) -> None:
+    if isinstance(found, str):
+        print(f"{part}: {found}")
         return
-    for name, row in peer.items():
-        print(f"  d3rlpy {name:12} {_shown(row)}")
+    if part == "offline":
+        print(f"offline: {found['rows']} steps by players of {found['log_return']}")
+        for name, row in found["ours"].items():
+            print(f"  ours   {name:12} {_shown(row)}")
+        peer = found["d3rlpy"]
+        for name, row in {} if isinstance(peer, str) else peer.items():
+            print(f"  d3rlpy {name:12} {_shown(row)}")
+        return
+    print(f"{part}: after {found['steps']} steps {_shown(found)}")
+    for who, row in found["published"].items():
+        print(f"  {who}: {row['mean']} +- {row['deviation']} after {row['steps']}")
 
 
 def _shown(row: dict[str, Any]) -> str:
