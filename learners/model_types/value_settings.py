@@ -49,3 +49,7 @@ class ValueSettings(TypeSettings, frozen=True, kw_only=True, forbid_unknown_fiel
     """Updates over which the share of random choices in practice falls."""
     practice_steps: Count = 64
     """Steps of the world in one call of `practise`."""
+    result_weight: NotNegative = 0.0
+    """What a won match adds to each actor's last reward while practising, and a lost one takes."""
+    reward_weight: NotNegative = 1.0
+    """What the archetype's own rewards count."""
