@@ -22,6 +22,7 @@ from learners.model_types.ahead import begins, following
 from learners.model_types.base import Port, Preset, Share, TypeSettings
 from learners.model_types.spatial_vit import choice_loss, frequencies
 from learners.model_types.supervised import (
+    JUDGED_AT_ONCE,
     Columns,
     SupervisedSettings,
     SupervisedStack,
@@ -53,6 +54,12 @@ def contrastive_loss(
     same = (label[:, :, None] == label[:, None]) & ~itself
     positives = same.sum(2).clamp(min=1)
     return -(torch.where(same, chance, 0.0).sum(2) / positives).mean(1)
+
+
+N_REFERENCES = 1_000
+"""Windows of what was learned from that held-out ones are compared with."""
+
+N_NEIGHBOURS = 10
 
 
 class PatternSettings(SupervisedSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -88,6 +95,20 @@ class PatternSettings(SupervisedSettings, frozen=True, kw_only=True, forbid_unkn
         if self.least_window > self.window:
             msg = f"$.least_window must be at most window ({self.window}); got {self.least_window}"
             raise ValueError(msg)
+
+
+def neighbours(
+    embedding: torch.Tensor, references: torch.Tensor, label: torch.Tensor
+) -> torch.Tensor:
+    """Return the kind [S, B] that most of the nearest references [S, R, Z] have, by their cosine.
+
+    Ties go to the lower kind.
+    """
+    n = min(N_NEIGHBOURS, references.shape[1])
+    nearest = torch.bmm(embedding, references.mT).topk(n, -1).indices
+    kinds = label[:, None].expand(-1, embedding.shape[1], -1).gather(2, nearest)
+    votes = functional.one_hot(kinds, len(ARCHETYPES)).sum(2)
+    return votes.argmax(-1)
 
 
 class PatternNet(nn.Module):
@@ -141,6 +162,8 @@ class PatternStack(SupervisedStack):
 
     _settings: PatternSettings
     _net: PatternNet
+    _references: tuple[torch.Tensor, torch.Tensor] | None = None
+    """While it judges: embeddings [S, R, Z] of learned windows and their kinds [S, R]."""
 
     def _columns(self, rows: Episodes) -> Columns:
         return {
@@ -202,7 +225,7 @@ class PatternStack(SupervisedStack):
 
     def _errors(self, batch: Tensors) -> tuple[Tensors, torch.Tensor]:
         label = batch["label"]
-        scores, _ = self._net(*(batch[name] for name in FACTS), batch["known"])
+        scores, embedding = self._net(*(batch[name] for name in FACTS), batch["known"])
         prior = self._net.prior[:, None].expand_as(scores)
         told = {
             "loss": choice_loss(scores.float(), label),
@@ -210,7 +233,35 @@ class PatternStack(SupervisedStack):
             "accuracy": (scores.argmax(-1) == label).float(),
             "trivial_accuracy": (prior.argmax(-1) == label).float(),
         }
+        if self._references is not None:
+            named = neighbours(embedding.float(), *self._references)
+            told["neighbour_accuracy"] = (named == label).float()
         return told, torch.ones_like(told["loss"])
+
+    def _judge(
+        self, columns: Sequence[Columns], places: Sequence[NDArray[np.int64]]
+    ) -> dict[str, NDArray[np.float32]]:
+        if all(map(len, self._places)) and self._places:
+            self._references = self._embedded()
+        try:
+            return super()._judge(columns, places)
+        finally:
+            self._references = None
+
+    @torch.no_grad()
+    def _embedded(self) -> tuple[torch.Tensor, torch.Tensor]:
+        parts = []
+        for rows, places in zip(self._rows, self._places, strict=True):
+            some = np.linspace(0, len(places) - 1, N_REFERENCES).astype(np.int64)
+            parts.append(self._gather(rows, places[some], None))
+        self._net.eval()
+        batch = self._tensors(parts)
+        found = []
+        for start in range(0, N_REFERENCES, JUDGED_AT_ONCE):
+            part = {k: v[:, start : start + JUDGED_AT_ONCE] for k, v in batch.items()}
+            with self._autocast():
+                found.append(self._net(*(part[name] for name in FACTS), part["known"])[1])
+        return torch.cat(found, 1).float(), batch["label"]
 
     def graph(self, i: int) -> nn.Module:
         """Return ``(observation, enemies, threat, known) -> (scores, embedding)`` of model i."""
