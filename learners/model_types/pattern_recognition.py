@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
-from learners.model_types.ahead import begins, following
+from learners.feeds import Feeds, feeds
+from learners.model_types.ahead import begins, following, longest
 from learners.model_types.base import Port, Preset, Share, TypeSettings
 from learners.model_types.spatial_vit import choice_loss, frequencies
 from learners.model_types.supervised import (
@@ -82,6 +83,9 @@ class PatternSettings(SupervisedSettings, frozen=True, kw_only=True, forbid_unkn
     temperature: Annotated[float, Meta(gt=0)] = 0.1
     smoothing: Share = 0.0
     """Share of each target that is spread over all kinds: matches are few, names are sure."""
+    blind: Annotated[float, Meta(ge=0, lt=1)] = 0.0
+    """Augmentation: share of windows without the actor's own observation, which knows a match (its
+    hills, its gale) better than an opponent."""
 
     def __post_init__(self) -> None:
         """Check what one field cannot tell.
@@ -119,13 +123,16 @@ class PatternNet(nn.Module):
     def __init__(self, settings: PatternSettings, layout: Layout) -> None:
         """Make a stack of one."""
         super().__init__()
-        w, e = settings.width, layout.n_enemies
+        w = settings.width
         self.again = settings.checkpointing
         self.observation_norm = Normaliser(1, layout.n_features)
         self.enemy_norm = Normaliser(1, layout.n_enemy_features)
-        self.threat_norm = Normaliser(1, e)
+        self.threat_norm = Normaliser(1, 1)
         self.noise, self.dropout = Noise(settings.noise), Dropout(settings.dropout)
-        self.step = Linear(1, layout.n_features + e * layout.n_enemy_features + e, w)
+        self.blind = Dropout(settings.blind)
+        self.of_actor = Linear(1, layout.n_features, w)
+        self.of_enemy = Linear(1, layout.n_enemy_features + 1, w)
+        self.of_deeds, self.of_pack = Linear(1, w, w), Linear(1, w, w)
         self.position = Table(1, settings.window, w)
         self.blocks = nn.ModuleList(
             Block(1, w, settings.heads, settings.inner * w, settings.dropout)
@@ -143,10 +150,7 @@ class PatternNet(nn.Module):
         known: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Take [S, B, T, D], [S, B, T, E, F], [S, B, T, E] and bool[S, B, T]; plain: no S."""
-        there = (enemies != 0).any(-1, keepdim=True)
-        facts = torch.where(there, self.enemy_norm(enemies), 0.0).flatten(-2)
-        parts = [self.observation_norm(observation), facts, self.threat_norm(threat)]
-        x = self.step(self.noise(torch.cat(parts, -1)))
+        x = self._of_actor(observation) + self._of_enemies(enemies, threat)
         position = self.position()[..., : x.shape[-2], :]
         x = self.dropout(x + (position[:, None] if x.dim() == 4 else position))
         for block in self.blocks:
@@ -155,6 +159,23 @@ class PatternNet(nn.Module):
         x = (self.norm(x) * weight).sum(-2) / weight.sum(-2).clamp(min=1.0)
         embedding = self.narrow(functional.gelu(self.wide(x)))
         return self.kind(x), functional.normalize(embedding, dim=-1)
+
+    def _of_actor(self, observation: torch.Tensor) -> torch.Tensor:
+        seen = self.noise(self.observation_norm(observation))
+        if self.training:
+            seen = seen * self.blind(seen.new_ones(*seen.shape[:-2], 1, 1))
+        told: torch.Tensor = self.of_actor(seen)
+        return told
+
+    def _of_enemies(self, enemies: torch.Tensor, threat: torch.Tensor) -> torch.Tensor:
+        """Return what the living tell together, [S, B, T, W]: all are read by the same weights."""
+        there = (enemies != 0).any(-1, keepdim=True)
+        done = self.threat_norm(threat[..., None])
+        facts = self.noise(torch.cat([self.enemy_norm(enemies), done], -1))
+        told = functional.gelu(self.of_deeds(functional.gelu(self.of_enemy(facts))))
+        told = torch.where(there, told, 0.0)
+        pack: torch.Tensor = self.of_pack(told.sum(-2) / there.sum(-2).clamp(min=1))
+        return pack
 
 
 class PatternStack(SupervisedStack):
@@ -180,7 +201,7 @@ class PatternStack(SupervisedStack):
     def _fix(self, columns: Sequence[Columns], places: Sequence[NDArray[np.int64]]) -> None:
         net = self._net
         net.observation_norm.fix([one["observation"] for one in columns])
-        net.threat_norm.fix([one["threat"] for one in columns])
+        net.threat_norm.fix([one["threat"].reshape(-1, 1) for one in columns])
         net.enemy_norm.fix([one["enemies"][(one["enemies"] != 0).any(-1)] for one in columns])
         for i, (one, where) in enumerate(zip(columns, places, strict=True)):
             chances = frequencies(one["label"][where], len(ARCHETYPES))
@@ -266,6 +287,11 @@ class PatternStack(SupervisedStack):
     def graph(self, i: int) -> nn.Module:
         """Return ``(observation, enemies, threat, known) -> (scores, embedding)`` of model i."""
         return unstack(self._net, i).eval()
+
+    def feeds(self, rows: Episodes, n: int) -> Feeds:
+        """Return real inputs of the graph: whole windows."""
+        length = longest(rows, self._settings.window)
+        return feeds(TYPE.inputs(self._layout), rows, n, length=length)
 
 
 class PatternRecognition:
