@@ -136,6 +136,10 @@ class Run:
         seeds = match_seeds("gate", "offline", f"{self._options.seed}/{version}", N_GATE // 2)
         result = tally(play_matches(candidate, ScriptedPolicy(), seeds, n_worlds=N_GATE))
         if result.wins > self._best:
+            former = [] if self.champion is None else [self.champion]
+            rivals = [EpsilonMix(rule, self._settings.epsilon) for rule in former]
+            self._matches.earlier = [*rivals, *self._matches.earlier]
+            del self._matches.earlier[self._settings.earlier_versions :]
             self._best, self.champion = result.wins, candidate
         if self.champion is not None:
             self._matches.policy = EpsilonMix(self.champion, self._settings.epsilon)

@@ -10,6 +10,7 @@ import msgspec
 from agents.rewards.agent import MakeRewardsFold
 from agents.rewards.fold import RewardsFold
 from infra.settings import Settings
+from infra.stored import check_stored
 from infra.supervisor import PARENT_VARIABLE, die_with_parent
 from streams.engine.records import Table
 from streams.verify import VerifyProgress, VerifyReport, VerifySettings, verify
@@ -49,10 +50,11 @@ class Refold(msgspec.Struct, frozen=True):
 def prove(settings: Settings, live: bool = False, processes: int | None = None) -> VerifyReport:
     """The report; progress goes to stderr when that is a terminal.
 
-    `live` allows rows to be missing at the end, as they are while the system runs.
+    `live` allows rows to be missing at the end, as they are while the system runs. Where the sink
+    is in use, its database must hold every window's rows.
     """
     game = settings.load_game()
-    return verify(
+    report = verify(
         settings.kafka,
         settings.topics,
         Refold(MakeRewardsFold({game.name: game}, settings.topics)),
@@ -63,6 +65,11 @@ def prove(settings: Settings, live: bool = False, processes: int | None = None) 
         ),
         _Progress().show if sys.stderr.isatty() else None,
     )
+    if settings.sink != "timescale":
+        return report
+    compared, culprits = check_stored(settings.kafka, settings.topics, settings.timescale, live)
+    others = [*report.others, *culprits]
+    return msgspec.structs.replace(report, database_windows=compared, others=others)
 
 
 def plain(report: VerifyReport) -> dict[str, Any]:
@@ -71,6 +78,7 @@ def plain(report: VerifyReport) -> dict[str, Any]:
         "ok": report.ok,
         **{name: report.total(name) for name in COUNTS},
         "announcements": report.announcements,
+        "database_windows": report.database_windows,
         "seconds": round(report.seconds, 2),
         "culprits": msgspec.to_builtins(report.culprits),
     }
@@ -87,6 +95,8 @@ def render(report: VerifyReport) -> str:
         f"windows {n['windows']:,} in {n['files']:,} files, {n['window_rows']:,} rows, "
         f"{n['unarchived']:,} rows not sealed yet",
     ]
+    if report.database_windows is not None:
+        lines.append(f"database: rows of {report.database_windows:,} windows compared")
     if n["behind"]:
         lines.append(f"not written yet: {n['behind']:,}")
     for culprit in report.culprits:

@@ -62,6 +62,8 @@ class Open(msgspec.Struct, array_like=True, gc=False):
     written: bytes = b""
     """Digest of what was written last (`agents.rewards.settle.content_digest`)."""
     total: float = 0.0
+    followed: bool = False
+    """A decision followed that has been let go since; `next_observation` is what it saw."""
 
     @property
     def complete(self) -> bool:
@@ -96,6 +98,8 @@ class Actor(msgspec.Struct, array_like=True):
     trim_at: int = TRIM_AT
     """Length at which standings are looked through next: twice what was left the last time, so
     that it costs little however many must stay."""
+    room: int = 0
+    """Bytes that events may add before the account is measured (`agents.rewards.room`)."""
 
     def find(self, decision_id: str) -> Open | None:
         """Return an open decision."""

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 
 from agents.rewards.account import Actor, Open
 from agents.rewards.outbox import Outbox
+from agents.rewards.room import make_room
 from agents.rewards.rules import CustomRule, compile_rewards
 from agents.rewards.settle import content_digest, cut_off_ms, experience, seen
 from agents.rewards.signals import with_signal
@@ -122,6 +123,7 @@ class RewardsFold:
     def _act(self, event: ActorEvent, time_ms: int) -> None:
         game = check_against_game(event, self._games)
         actor = self._states.actor(event.actor_id)
+        make_room(actor, event)
         if isinstance(event, Decision):
             self._decide(event, time_ms, actor, game)
         else:
@@ -207,7 +209,8 @@ class RewardsFold:
         if isinstance(rule, CustomRule):  # refused here, where there is an event to refuse
             rule.value(event.facts)
         entry.outcome = with_signal(entry, event, time_ms)
-        if event.next_observation is not None and entry.successor is None:
+        last = entry.successor is None and not entry.followed
+        if event.next_observation is not None and last:
             entry.next_observation = vector_bytes(event.next_observation)
             entry.next_legal = None if event.next_legal is None else mask_bytes(event.next_legal)
         entry.ended = entry.ended or event.terminated or event.truncated
@@ -218,7 +221,8 @@ class RewardsFold:
         opened = [e for e in actor.open if e.episode == event.episode]
         for entry in [*opened, *(e for e in actor.settled if e.episode == event.episode)]:
             within = time_ms <= cut_off_ms(entry, self._domain(entry))
-            if within and entry.successor is None and not entry.ended:
+            last = entry.successor is None and not entry.followed
+            if within and last and not entry.ended:
                 entry.ended = True
                 entry.end_terminated, entry.end_truncated = event.terminated, event.truncated
                 if entry.outcome is not None:
@@ -335,7 +339,7 @@ class RewardsFold:
                 event = self._states.decision(actor_id, entry.decision_id)
                 other.next_observation, other.next_legal = seen(event)
                 other.next_facts = event.facts
-                other.successor = None
+                other.successor, other.followed = None, True
         self._states.drop_decision(actor_id, entry.decision_id)
 
     def _experience(self, actor_id: str, actor: Actor, entry: Open) -> Experience:

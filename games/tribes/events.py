@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,11 @@ from games.tribes.world import RIVAL_OF, Battles, Tribes, Turn
 from schemas.events import Decision, EpisodeEnd, Outcome, Snapshot
 
 GAME = "tribes"
+TURN_MS: Final = 1
+"""What a turn brings is told as of so long after its decisions, however long the turn really took:
+a horizon of this length holds one turn and nothing else, at any pace."""
+TOLD: Final = ("points", "lead", "rank")
+"""Of where a tribe stands, what every turn's end tells."""
 
 
 class Seat(NamedTuple):
@@ -102,11 +107,18 @@ def decided(tribes: Tribes, table: Standings, seat: Seat, chosen: Chosen, now_ms
     )
 
 
-def at_once(tribes: Tribes, seat: Seat, action: int, turn: Turn, now_ms: int) -> Outcome | None:
-    """Return the outcome of the turn's decision; None for a march, which is yet to arrive."""
+def at_once(
+    tribes: Tribes, table: Standings, seat: Seat, action: int, turn: Turn, now_ms: int
+) -> Outcome | Snapshot:
+    """Return the outcome of the turn's decision, with where the tribe stands after it.
+
+    A march is yet to arrive, so that its turn tells the standing alone.
+    """
     w, a = seat.world, seat.tribe
+    after = {name: table[name][w][a] for name in TOLD}
     if rules.ATTACK <= action < rules.TRADE:
-        return None
+        actor = seat.actor(seat.tribe)
+        return Snapshot(game=GAME, actor_id=actor, event_time_ms=now_ms, facts=after)
     if action >= rules.TRADE:
         accepted, stronger = bool(turn.accepted[w, a]), bool(turn.strategic[w, a])
         facts = {
@@ -115,6 +127,7 @@ def at_once(tribes: Tribes, seat: Seat, action: int, turn: Turn, now_ms: int) ->
             "trust_change": float(turn.trust_change[w, a]),
             "strategic_high": float(stronger),
             "strategic_low": float(not stronger),
+            **after,
         }
         return _outcome(seat, int(tribes.turn[w]) - 1, facts, accepted, now_ms)
     facts = {
@@ -122,6 +135,7 @@ def at_once(tribes: Tribes, seat: Seat, action: int, turn: Turn, now_ms: int) ->
         "production_after": float(turn.production_after[w, a]),
         "resources_wasted": float(turn.wasted[w, a]),
         "queue_uptime": float(tribes.built_turns[w, a] / tribes.turn[w]),
+        **after,
     }
     return _outcome(seat, int(tribes.turn[w]) - 1, facts, None, now_ms)
 

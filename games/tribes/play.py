@@ -6,18 +6,22 @@ was said.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
 from agents.policies.choice import Choice, Policy, RowRandom
 from agents.policies.mix import EpsilonMix
 from games.match import MatchEnd, Step
-from games.seeds import match_seed, stream_keys
+from games.seeds import match_seed, share, stream_keys
 from games.tribes import rules
 from games.tribes.events import (
     GAME,
+    TURN_MS,
     Chosen,
     Seat,
+    Standings,
     arrived,
     at_once,
     decided,
@@ -27,7 +31,7 @@ from games.tribes.events import (
     suffered,
 )
 from games.tribes.scripted import ScriptedPolicy, ScriptedRule
-from games.tribes.settings import TribesSettings
+from games.tribes.settings import BATTLE, TribesSettings, domain_of
 from games.tribes.view import observe
 from games.tribes.world import Tribes, Turn
 from schemas.events import ActorEvent
@@ -36,8 +40,9 @@ _T = rules.TRIBES
 
 
 class TribesMatches:
-    """Many matches at a time, our chief in one seat of each, the script in the others.
+    """Many matches at a time, our chief in one seat of each, rivals in the others.
 
+    The rivals are led by the script, in a share of the matches by a former champion.
     With the same seed, incarnation and policies the same events come: only their times are
     handed in. The seat goes round from match to match.
     """
@@ -47,9 +52,12 @@ class TribesMatches:
         self.policy: Policy = EpsilonMix(ScriptedRule(), settings.scripted_epsilon)
         """Decides from the next step on; change it at will."""
         self.earlier: list[Policy] = []
-        """Former champions; the rivals here are always the script."""
-        self._scripted = ScriptedPolicy()
+        """Former champions; one of them leads the rivals in a share of the matches to come."""
+        self._scripted: Policy = ScriptedPolicy()
+        self._settings = settings
         n = settings.worlds
+        self._rivals: list[Policy] = [self._scripted] * n
+        """Who leads the three rivals in each world."""
         self._worlds = Tribes(n)
         self._names = [f"{GAME}-{incarnation}-w{k}" for k in range(n)]
         self._n_matches = [0] * n
@@ -73,19 +81,18 @@ class TribesMatches:
         seen = observe(self._worlds).reshape(n * _T, -1)
         legal = self._worlds.legal().reshape(n * _T, -1)
         seats = np.array([seat.world * _T + seat.tribe for seat in self._seats])
-        others = np.setdiff1d(np.arange(n * _T), seats)
         choice = self.policy.act(seen[seats], legal[seats], self._streams.rows(seats))
         actions = np.zeros(n * _T, np.int64)
         actions[seats] = choice.actions
-        rivals = self._scripted.act(seen[others], legal[others], self._streams.rows(others))
-        actions[others] = rivals.actions
+        for rival, rows in self._led():
+            actions[rows] = rival.act(seen[rows], legal[rows], self._streams.rows(rows)).actions
         chosen = [_chosen(seen[row], legal[row], choice, k, version) for k, row in enumerate(seats)]
         table = standings(self._worlds)
         said = [
             decided(self._worlds, table, seat, chosen[k], now_ms)
             for k, seat in enumerate(self._seats)
         ]
-        turn = self._worlds.step(actions.reshape(n, _T))
+        turn, after_ms = self._worlds.step(actions.reshape(n, _T)), now_ms + TURN_MS
         events: list[ActorEvent] = []
         ends: list[MatchEnd] = []
         over, points = self._worlds.over, self._worlds.points
@@ -93,38 +100,53 @@ class TribesMatches:
         fought = set(turn.battles.world.tolist())
         for k, seat in enumerate(self._seats):
             events.append(said[k])
-            events += self._came(seat, chosen[k].action, turn, now_ms)
+            events.append(self._came(table, seat, chosen[k].action, turn, after_ms))
             if k in fought:
-                events += arrived(seat, turn.battles, self._expected, now_ms)
-                events += suffered(table, seat, turn.battles, now_ms)
+                events += arrived(seat, turn.battles, self._expected, after_ms)
+                events += suffered(table, seat, turn.battles, after_ms)
             if over[k]:
                 result = result_of(points[k], seat.tribe)
-                events.append(ended(table, seat, result, now_ms))
-                ends.append(MatchEnd("scripted", version, result, rules.TURNS))
+                events.append(ended(table, seat, result, after_ms))
+                ends.append(MatchEnd(self._rivals[k].version, version, result, rules.TURNS))
         return Step(events, n, version, list(range(n)), ends)
 
-    def _came(self, seat: Seat, action: int, turn: Turn, now_ms: int) -> list[ActorEvent]:
+    def _led(self) -> Iterator[tuple[Policy, NDArray[np.int64]]]:
+        """Every policy that leads rivals, with the rows of those, one batch for each policy."""
+        led: dict[int, tuple[Policy, list[int]]] = {}
+        for seat, rival in zip(self._seats, self._rivals, strict=True):
+            _, rows = led.setdefault(id(rival), (rival, []))
+            rows += [seat.world * _T + tribe for tribe in range(_T) if tribe != seat.tribe]
+        for rival, rows in led.values():
+            yield rival, np.array(rows)
+
+    def _came(
+        self, table: Standings, seat: Seat, action: int, turn: Turn, after_ms: int
+    ) -> ActorEvent:
         """What a turn brought to a tribe of ours at once."""
-        events: list[ActorEvent] = []
-        outcome = at_once(self._worlds, seat, action, turn, now_ms)
-        if outcome is not None:
-            events.append(outcome)
-        else:
+        if domain_of(action) == BATTLE:
             sent = seat.decision_id(int(self._worlds.turn[seat.world]) - 1)
             self._expected[sent] = bool(turn.expected[seat.world, seat.tribe])
-        return events
+        return at_once(self._worlds, table, seat, action, turn, after_ms)
 
     def _begin(self, k: int) -> Seat:
         n = self._n_matches[k]
         self._n_matches[k] += 1
         name = self._names[k]
         seed = match_seed("live", self._seed, name, n)
+        self._rivals[k] = self._rival(share("opponent", self._seed, name, n))
         self._worlds.reset(k, seed)
         self._streams.restart(np.arange(k * _T, (k + 1) * _T), stream_keys(seed, _T))
         if n:  # marches that were on their way when the match before ended
             gone = self._seats[k].episode + "-"
             self._expected = {d: e for d, e in self._expected.items() if not d.startswith(gone)}
         return Seat(k, (k + n) % _T, name, f"{name}-m{n}")
+
+    def _rival(self, draw: float) -> Policy:
+        """Who leads the rivals, for a number in [0, 1)."""
+        place = draw / max(self._settings.opponent_earlier, 1e-12)
+        if place < 1 and self.earlier:
+            return self.earlier[int(place * len(self.earlier))]
+        return self._scripted
 
 
 def _chosen(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from games.checks import fitted
-from games.match import LiveSettings
+from games.match import LiveSettings, Share
 from games.tribes import rules
 from games.tribes.view import N_FEATURES
 from schemas.game import Game
@@ -18,6 +18,10 @@ DIPLOMATIC: Final = "diplomatic"
 
 class TribesSettings(LiveSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How the live game is played."""
+
+    opponent_earlier: Share = 0.1
+    """Share of matches in which a former champion leads the three rivals; the script while there
+    is none."""
 
 
 def tribes_settings(game: Game) -> TribesSettings:

@@ -19,8 +19,8 @@ def verify(
     """Read topics and archive afresh and prove that nothing is lost or doubled.
 
     Proves `decisions = settled + open + dead-lettered`, each experience once, and each window's
-    digest equal to that of the rows refolded from the log. Exits 1 and names the first culprit
-    if not.
+    digest equal to that of the rows refolded from the log; with `sink = "timescale"` the same of
+    the database's rows. Exits 1 and names the first culprit if not.
     """
     from infra.proof import plain, prove, render
 

@@ -85,6 +85,8 @@ class Facts:
         self.champion: Champion | None = None
         self.metrics: dict[str, dict[str, float]] = {}
         self.latencies_ms: list[float] = []
+        self._latency_every = 1
+        self._latencies_seen = 0
         self._last_sampled: dict[int, Origin] = {}
         self.swaps_ms: dict[str, float] = {}
         """Version -> from its event to its acting in every world, when that was told first."""
@@ -155,9 +157,13 @@ class Facts:
         if last is not None and row.origin <= last:
             return
         self._last_sampled[row.origin.partition] = row.origin
-        self.latencies_ms.append(float(appended_ms - row.decision_time_ms))
+        if self._latencies_seen % self._latency_every == 0:
+            self.latencies_ms.append(float(appended_ms - row.decision_time_ms))
+        self._latencies_seen += 1
         if len(self.latencies_ms) > MAX_LATENCIES:
-            del self.latencies_ms[::2]
+            # Those that come are thinned as well, or the run's end would count double.
+            del self.latencies_ms[1::2]
+            self._latency_every *= 2
 
     @property
     def decisions(self) -> int:

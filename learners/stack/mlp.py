@@ -45,17 +45,24 @@ class Mlp(nn.Module):
         )
         self.layer_norm = layer_norm
 
-    def forward(self, x: torch.Tensor, keep: Sequence[torch.Tensor] = ()) -> torch.Tensor:
+    def forward(
+        self, x: torch.Tensor, keep: Sequence[torch.Tensor] = (), *, fixed: bool = False
+    ) -> torch.Tensor:
         """Return the values.
 
         Args:
             x: inputs; rows [S, B, D] are cheapest.
             keep: dropout, one factor [S, B, H] a hidden layer: 0 or 1 / (1 - share dropped).
+            fixed: whether gradients go to x alone and those of the weights are not worked out.
         """
         linear = [layer for layer in self.layers if isinstance(layer, Linear)]
         if linear[0].plain:
             return self._plain(x, linear)
-        weights = [w for layer in linear for w in (layer.weight, layer.bias)]
+        weights: list[torch.Tensor | None] = []
+        for layer in linear:
+            weights += [layer.weight, layer.bias]
+        if fixed:
+            weights = [w if w is None else w.detach() for w in weights]
         rows = x.reshape(x.shape[0], -1, x.shape[-1])
         values: torch.Tensor = _Dense.apply(rows, self.layer_norm, list(keep), *weights)  # type: ignore[no-untyped-call]
         return values.reshape(*x.shape[:-1], -1)
@@ -64,10 +71,19 @@ class Mlp(nn.Module):
         for layer in linear[:-1]:
             x = layer(x)
             if self.layer_norm:
-                x = functional.layer_norm(x, (x.shape[-1],), eps=EPSILON)
+                # the width of the weights: that of x is no constant where a graph is traced
+                x = functional.layer_norm(x, (layer.weight.shape[-2],), eps=EPSILON)
             x = torch.relu(x)
         result: torch.Tensor = linear[-1](x)
         return result
+
+
+def level_out(mlp: Mlp, scale: float = 0.01) -> None:
+    """Shrink the last layer so that first outputs are nearly equal (Andrychowicz et al. 2021)."""
+    last = mlp.layers[-1]
+    with torch.no_grad():
+        for weight in last.parameters():
+            weight.mul_(scale)
 
 
 class _Dense(torch.autograd.Function):
@@ -100,8 +116,9 @@ class _Dense(torch.autograd.Function):
         """Return the gradients of x and of every weight; W's is [S, D', D] and contiguous."""
         out: list[torch.Tensor | None] = [None] * (2 * ctx.n)
         for i in reversed(range(ctx.n)):
-            out[2 * i] = torch.bmm(gradient.mT, ctx.hidden[i])
-            out[2 * i + 1] = gradient.sum(1)
+            if ctx.needs_input_grad[3 + 2 * i]:
+                out[2 * i] = torch.bmm(gradient.mT, ctx.hidden[i])
+                out[2 * i + 1] = gradient.sum(1)
             if i == 0 and not ctx.needs_input_grad[0]:
                 return (None, None, None, *out)
             gradient = torch.bmm(gradient, ctx.weights[2 * i])

@@ -69,6 +69,8 @@ class VerifyReport(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
     others: list[Culprit] = []
     """Culprits of no one partition."""
+    database_windows: int | None = None
+    """Windows whose rows in the sink's database were compared; None: the sink is not in use."""
 
     def total(self, name: str) -> int:
         """Return the sum of a count over the partitions."""

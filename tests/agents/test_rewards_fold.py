@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import hypothesis.strategies as st
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
 
 from agents.rewards.timers import ACTOR_IDLE_MS
 from schemas.events import Event, Snapshot
+from schemas.game import parse_game
 from schemas.records import Experience, Row
 from tests.agents.log import Run, decision, duel, end, outcome, snapshot, tick
 
@@ -44,6 +47,20 @@ def test_fold_episode_end_settles_the_last_decision() -> None:
     run = Run(duel())
     (row,) = run.take(decision(0, 1000), outcome(0, 1010), end(1020))
     assert (row.truncated, row.next_observation, row.status) == (True, None, "observed")
+
+
+@pytest.mark.parametrize("kept", [{"horizon_ms": 500, "standing": "hp"}, {"revise_within_ms": 500}])
+def test_fold_episode_end_ends_no_decision_that_another_followed(kept: dict[str, Any]) -> None:
+    document = msgspec.to_builtins(duel())
+    document["domains"]["plan"] = document["domains"]["combat"] | kept
+    run = Run(parse_game(document))
+    run.take(decision(0, 1_000, domain="plan"), outcome(0, 1_010))
+    run.take(decision(1, 1_100), outcome(1, 1_110))  # settled, and let go, by the next one
+    run.take(decision(2, 1_200), outcome(2, 1_210), end(1_220, truncated=False), tick(9_000))
+    rows = {row.step: row for row in run.experiences}
+    assert [rows[k].terminated for k in range(3)] == [False, False, True]
+    assert [row.revision for row in run.experiences] == [0, 0, 0]
+    assert rows[0].next_observation == decision(1, 1_100).observation
 
 
 def test_fold_outcome_after_the_episode_end_knows_how_it_ended() -> None:

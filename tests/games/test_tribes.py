@@ -208,9 +208,17 @@ def test_script_beats_random_and_shares_with_itself() -> None:
 # -- the live game and what it says
 
 
-def play(n_turns: int, incarnation: str = "a1") -> list[Step]:
+class Named(RandomPolicy):
+    """Moves at random under a name of its own."""
+
+    def __init__(self, version: str) -> None:
+        super().__init__()
+        self.version = version
+
+
+def play(n_turns: int, turn_ms: int = TURN_MS, incarnation: str = "a1") -> list[Step]:
     matches = TribesMatches(TribesSettings(worlds=6, scripted_epsilon=0.3), 1, incarnation)
-    return [matches.step(10_000 + TURN_MS * k) for k in range(n_turns)]
+    return [matches.step(10_000 + turn_ms * k) for k in range(n_turns)]
 
 
 @pytest.fixture(scope="module")
@@ -221,7 +229,7 @@ def steps() -> list[Step]:
 def test_play_is_the_same_again_and_another_for_another_incarnation(steps: list[Step]) -> None:
     again = play(2 * rules.TURNS + 5)
     assert [s.events for s in again] == [s.events for s in steps]
-    assert [s.events for s in play(30, "b2")] != [s.events for s in steps[:30]]
+    assert [s.events for s in play(30, incarnation="b2")] != [s.events for s in steps[:30]]
 
 
 def test_play_says_every_kind_of_thing(steps: list[Step], game: Game) -> None:
@@ -236,37 +244,43 @@ def test_play_says_every_kind_of_thing(steps: list[Step], game: Game) -> None:
                 assert event.domain == domain_of(event.action)
                 assert (event.opponent_id is None) == (event.domain == "economic")
             elif isinstance(event, Snapshot):
-                assert event.opponent_id is not None
-                assert event.facts["lost"] >= 0
+                assert event.facts["points"] > 0
+                assert (event.opponent_id is None) == ("lost" not in event.facts)
+                assert event.facts.get("lost", 0.0) >= 0
     assert set(told) == {"Decision", "Outcome", "Snapshot", "EpisodeEnd"}
     assert min(domains[d] for d in ("economic", "battle", "diplomatic")) > 10
     assert sum(len(step.ended) for step in steps) == told["EpisodeEnd"] == 12
 
 
-def test_marches_are_told_later_and_everything_settles(steps: list[Step], game: Game) -> None:
+def settle(steps: list[Step], game: Game, turn_ms: int = TURN_MS) -> list[Experience | Watermark]:
+    """What the rewards fold makes of these steps and a tick long after them."""
     topics = Topics()
     fold = RewardsFold(0, {}, {game.name: game}, topics)
     records = [
-        Record(0, k, 10_000 + TURN_MS * k, None, encode_pack(list(step.events)))
+        Record(0, k, 10_000 + turn_ms * k, None, encode_pack(list(step.events)))
         for k, step in enumerate(steps)
     ]
     tick = encode_pack([Tick(event_time_ms=10_000_000, source="test")])
     records.append(Record(0, len(records), 10_000_000, None, tick))
     assert all(decode_record(r.value) for r in records)
-    rows = [
+    return [
         row
         for output in fold.fold(records).outputs
         if output.topic == topics.experiences and output.value
         for row in decode_rows(output.value)
+        if isinstance(row, Experience | Watermark)
     ]
+
+
+def test_marches_are_told_later_and_everything_settles(steps: list[Step], game: Game) -> None:
+    rows = settle(steps, game)
     (ledger,) = [row for row in rows if isinstance(row, Watermark)]
     assert (ledger.n_open, ledger.n_dead) == (0, 0)
     settled = {r.decision_id: r for r in rows if isinstance(r, Experience)}
     assert len(settled) == ledger.n_decisions == sum(s.n_decisions for s in steps)
     marches = [r for r in settled.values() if r.domain == "battle" and r.outcome_time_ms]
-    assert {(r.outcome_time_ms or 0) - r.decision_time_ms for r in marches} == {
-        rules.MARCH * TURN_MS
-    }
+    arrival_ms = rules.MARCH * TURN_MS + 1
+    assert {(r.outcome_time_ms or 0) - r.decision_time_ms for r in marches} == {arrival_ms}
     assert any(r.long_term > 0 for r in settled.values())
     assert any(r.long_term < 0 for r in settled.values())
     assert any(r.retaliation for r in settled.values())
@@ -275,6 +289,49 @@ def test_marches_are_told_later_and_everything_settles(steps: list[Step], game: 
         "battle@2",
         "diplomatic@2",
     }
+
+
+def test_only_last_decisions_are_terminated_and_nothing_is_revised(
+    steps: list[Step], game: Game
+) -> None:
+    rows = [row for row in settle(steps, game) if isinstance(row, Experience)]
+    ended = {row.step for row in rows if row.terminated}
+    assert ended == {rules.TURNS - 1}
+    assert {row.revision for row in rows} == {0}
+
+
+@pytest.mark.parametrize("turn_ms", [3, 400])
+def test_turn_pays_its_own_decision_the_same_at_any_pace(
+    steps: list[Step], game: Game, turn_ms: int
+) -> None:
+    usual = [row for row in settle(steps, game) if isinstance(row, Experience)]
+    other = [
+        row
+        for row in settle(play(len(steps), turn_ms), game, turn_ms)
+        if isinstance(row, Experience)
+    ]
+    paid = {row.decision_id: row.total for row in usual if row.domain != "battle"}
+    assert {row.decision_id: row.total for row in other if row.domain != "battle"} == paid
+    after = {(row.episode, row.step): row for row in usual}
+    for row in usual:
+        following = after.get((row.episode, row.step + 1))
+        if row.domain != "battle" and following is not None:
+            assert row.standing_after == following.standing_before
+
+
+def test_former_champions_lead_the_rivals_in_their_share_of_matches(game: Game) -> None:
+    settings = TribesSettings(worlds=40, opponent_earlier=0.5)
+    matches = TribesMatches(settings, 1, "a1")
+    matches.earlier = [Named("v0001"), Named("v0002")]
+    first = [matches.step(10_000 + TURN_MS * k) for k in range(rules.TURNS)]
+    second = [matches.step(20_000 + TURN_MS * k) for k in range(rules.TURNS)]
+    assert {end.opponent_id for end in first[-1].ended} == {"scripted"}  # begun without them
+    led = Counter(end.opponent_id for end in second[-1].ended)
+    assert set(led) == {"scripted", "v0001", "v0002"}
+    assert 10 <= led["scripted"] <= 30
+    for step in second:
+        for event in step.events:
+            check_against_game(event, {game.name: game})
 
 
 def test_end_of_a_match_is_told_with_its_result(steps: list[Step]) -> None:

@@ -4,6 +4,7 @@ import csv
 import io
 from pathlib import Path
 
+import pytest
 from rich.console import Console
 
 from infra.demo.facts import Facts, Rate, record_of
@@ -13,6 +14,7 @@ from infra.demo.report import story, why_not
 from infra.demo.verdict import Score
 from schemas.records import Metric, Origin, Window, WindowRule
 from tests.infra.runs import evaluation, match_up, told
+from tests.streams.streamkit import experience
 
 
 def text_of(facts: Facts) -> str:
@@ -83,6 +85,17 @@ def test_latency_p95_is_the_nearest_rank() -> None:
     facts = Facts()
     facts.latencies_ms = [float(n) for n in range(1, 101)]
     assert facts.latency_p95_ms == 95.0
+
+
+def test_latencies_are_thinned_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("infra.demo.facts.MAX_LATENCIES", 100)
+    facts = Facts()
+    for n in range(1_000):
+        row = experience(Origin(0, n, 0), decision_time_ms=0)
+        facts.on_latency(row, n)
+    kept = facts.latencies_ms
+    assert 50 <= len(kept) <= 100
+    assert kept == [16.0 * n for n in range(len(kept))]
 
 
 def test_a_version_taken_up_again_after_a_kill_is_no_slow_swap() -> None:

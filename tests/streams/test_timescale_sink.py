@@ -13,6 +13,7 @@ import msgspec
 import psycopg
 import pytest
 
+from infra.stored import check_stored
 from schemas.arrow import rows_digest
 from schemas.database import DatabaseSettings
 from schemas.kafka import KafkaSettings
@@ -95,6 +96,35 @@ def test_sink_stores_the_log_and_equals_the_archive(
             }
 
     asyncio.run(work())
+
+
+def test_database_is_proven_to_hold_every_window(
+    broker: str, topics_prefix: str, database: DatabaseSettings, tmp_path: Path
+) -> None:
+    kafka, topics, rows = KafkaSettings(bootstrap_servers=broker), Topics(topics_prefix), 600
+
+    async def work() -> int:
+        await make_topics(broker, topics_prefix)
+        await write_rows(kafka, topics, 0, rows_of_log(0, rows))
+        sink = _sink(kafka, topics, database)
+        await run_until(sink.run, lambda: sink.stats.rows > 0 and not sink.stats.lag)
+        archiver = Archiver(
+            ArchiverSettings(archive_url=str(tmp_path)), kafka, topics, {"toy": toy_game()}
+        )
+        await run_until(archiver.run, lambda: archiver.stats.windows > 5)
+        return archiver.stats.windows
+
+    n_windows = asyncio.run(work())
+    assert check_stored(kafka, topics, database) == (n_windows, [])
+    with psycopg.connect(**database.connection(), autocommit=True) as connection:
+        connection.execute(
+            "UPDATE experiences SET action = action + 1 WHERE origin_offset = "
+            "(SELECT max(origin_offset) / 2 FROM experiences)"
+        )
+    compared, (culprit,) = check_stored(kafka, topics, database)
+    assert 0 < compared <= n_windows
+    assert culprit.kind == "database"
+    assert "must have digest" in culprit.what
 
 
 def test_racing_sinks_of_two_groups_agree(

@@ -1,0 +1,229 @@
+"""team_coordination: combat choices of a pack, trained together, each acting on what it sees.
+
+An LSTM acts on the actor's own observation and its recurrent state; while training, a critic sees
+the observations of the whole pack (MAPPO, Yu et al. 2022). Updates run over unbroken pieces of
+play, warmed up by a burn-in from the state kept at each piece's first step (Kapturowski et al.
+2019).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any, ClassVar
+
+import torch
+from msgspec import Meta
+from torch import nn
+
+from learners.feeds import Feeds, feeds
+from learners.model_types.actor_critic import OnPolicySettings, OnPolicyStack
+from learners.model_types.base import Port, Preset, Stack, TypeSettings
+from learners.networks import mask_illegal
+from learners.on_policy import Batch, Windows
+from learners.stack.layers import unstack
+from learners.stack.mlp import Mlp, level_out
+from learners.stack.normaliser import Normaliser
+from learners.stack.recurrent import Lstm, State
+from learners.stack.seeds import seeded
+from schemas.practice import Episodes, Head, Layout
+
+HEAD: Head = "combat"
+
+
+class TeamSettings(OnPolicySettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Settings of `team_coordination`; ``batch`` counts pieces of a whole pack."""
+
+    encoder: tuple[int, ...] = ()
+    """Widths of the layers before the LSTM."""
+    width: Annotated[int, Meta(ge=1)] = 256
+    n_layers: Annotated[int, Meta(ge=1)] = 3
+    critic: tuple[int, ...] = (256, 256, 256)
+    layer_norm: bool = False
+    piece_steps: Annotated[int, Meta(ge=1)] = 16
+    """Steps of a piece that are learned from."""
+    burn_in: Annotated[int, Meta(ge=0)] = 8
+
+
+class TeamActor(nn.Module):
+    """Logits of one actor's choices from its own observations."""
+
+    def __init__(self, settings: TeamSettings, n_features: int, n_actions: int) -> None:
+        """Make a stack of one."""
+        super().__init__()
+        self.normaliser = Normaliser(1, n_features)
+        widths, norm = settings.encoder, settings.layer_norm
+        self.encoder = (
+            Mlp(1, n_features, widths[:-1], widths[-1], layer_norm=norm) if widths else None
+        )
+        width = widths[-1] if widths else n_features
+        self.lstm = Lstm(1, width, settings.width, settings.n_layers)
+        self.logits = Mlp(1, settings.width, (), n_actions)
+        level_out(self.logits)
+
+    def features(self, observation: torch.Tensor) -> torch.Tensor:
+        """Return what goes into the LSTM."""
+        x: torch.Tensor = self.normaliser(observation)
+        return x if self.encoder is None else self.encoder(x).relu()
+
+    def step(self, observation: torch.Tensor, state: State) -> tuple[torch.Tensor, State]:
+        """Return logits [S, B, A] and the next state of one step."""
+        features, state = self.lstm.step(self.features(observation), state)
+        return self.logits(features), state
+
+    def forward(self, observation: torch.Tensor, state: State, first: torch.Tensor) -> torch.Tensor:
+        """Return logits [S, T, B, A] of observations [S, T, B, D]."""
+        logits: torch.Tensor = self.logits(self.lstm(self.features(observation), state, first))
+        return logits
+
+
+class TeamNet(nn.Module):
+    """The actor and the critic that only training has."""
+
+    def __init__(self, settings: TeamSettings, n_features: int, n_actions: int, pack: int) -> None:
+        """Make a stack of one."""
+        super().__init__()
+        self.actor = TeamActor(settings, n_features, n_actions)
+        n_in = pack * (n_features + 1)
+        self.critic = Mlp(1, n_in, settings.critic, 1, layer_norm=settings.layer_norm)
+        self.pack = pack
+
+    def worth(self, observation: torch.Tensor, alive: torch.Tensor) -> torch.Tensor:
+        """Return values [S, ..., P] of packs' observations [S, ..., P, D]."""
+        seen = self.actor.normaliser(observation) * alive[..., None]
+        seen = torch.cat([seen, alive[..., None].to(seen.dtype)], -1)
+        # own first, then the mates in the order that follows: one critic for all five
+        turned = [seen.roll(-i, -2).flatten(-2) for i in range(self.pack)]
+        value: torch.Tensor = self.critic(torch.stack(turned, -2))
+        return value[..., 0]
+
+
+class TeamGraph(nn.Module):
+    """What is exported: one actor's step with its recurrent state [B, layers, H] in and out."""
+
+    def __init__(self, actor: TeamActor) -> None:
+        """Take the plain form of one model."""
+        super().__init__()
+        self.actor = actor
+
+    def forward(
+        self, observation: torch.Tensor, legal: torch.Tensor, h: torch.Tensor, c: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return masked scores and the next h and c; zeros begin a match."""
+        logits, (h, c) = self.actor.step(observation, (h, c))
+        return mask_illegal(logits, legal), h, c
+
+
+class TeamStack(OnPolicyStack):
+    """Models of `team_coordination` in training."""
+
+    _net: TeamNet
+
+    def _start(self, n_rows: int) -> State:
+        return self._net.actor.lstm.zeros(self.n_models, n_rows)
+
+    def _step(
+        self, observation: torch.Tensor, first: torch.Tensor, state: Any
+    ) -> tuple[torch.Tensor, Any]:
+        goes_on = (~first).to(observation.dtype)[..., None, None]
+        return self._net.actor.step(observation, (state[0] * goes_on, state[1] * goes_on))
+
+    def _appraise_logits(
+        self, observation: torch.Tensor, first: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        starts = set(self._windows.starts(observation.shape[1]).tolist())
+        state, logits, kept = self._start(observation.shape[2]), [], []
+        for t in range(observation.shape[1]):
+            if t in starts:
+                kept.append(torch.stack(state, 2))
+            scores, state = self._step(observation[:, t], first[:, t], state)
+            logits.append(scores)
+        return torch.stack(logits, 1), torch.stack(kept, 1) if kept else None
+
+    def _values(self, observation: torch.Tensor, alive: torch.Tensor) -> torch.Tensor:
+        n_models, n_steps, n_rows = alive.shape
+        form = (n_models, n_steps, n_rows // self._windows.pack, self._windows.pack)
+        value = self._net.worth(observation.view(*form, -1), alive.view(form))
+        return value.flatten(2)
+
+    def _forward(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        if batch.states is None:
+            msg = "pieces must have recurrent states; got none"
+            raise RuntimeError(msg)
+        # [S, N, W, P, ...] -> time second, N x P rows
+        rows = batch.observation.transpose(1, 2).flatten(2, 3)
+        first = batch.first.transpose(1, 2).flatten(2, 3)
+        h, c = batch.states.flatten(1, 2).unbind(2)
+        n = batch.observation.shape[1]
+        logits = self._net.actor(rows, (h, c), first)
+        logits = logits.view(*rows.shape[:2], n, -1, logits.shape[-1]).transpose(1, 2)
+        return logits, self._net.worth(batch.observation, batch.alive)
+
+    def graph(self, i: int) -> nn.Module:
+        """Return model i's actor alone as it is exported."""
+        return TeamGraph(unstack(self._net.actor, i)).eval()
+
+    def feeds(self, rows: Episodes, n: int) -> Feeds:
+        """Return real inputs of the graph, at the first step of a match."""
+        lstm = self._net.actor.lstm
+        state = (lstm.n_layers, lstm.width)
+        ports = TYPE.inputs(self._layout)
+        return feeds(ports, rows, n, head=HEAD, zeros={"h": state, "c": state})
+
+
+class TeamCoordination:
+    """The registered type."""
+
+    name: ClassVar[str] = "team_coordination"
+    acts: ClassVar[Head | None] = HEAD
+    settings: ClassVar[type[TypeSettings]] = TeamSettings
+
+    def preset(self, name: Preset) -> TeamSettings:
+        """Return a preset; docs/learners/team_coordination.md says what it showed."""
+        if name == "classic":
+            return TeamSettings(batch=32, clone_updates=500, fragment_steps=136)
+        return TeamSettings(
+            encoder=(128,), width=64, n_layers=1, critic=(128, 128), layer_norm=True,
+            learning_rate=5e-4, batch=64, practise_every=16, practice_matches=16,
+            piece_steps=16, burn_in=8, fragment_steps=136, clone_updates=160, grad_clip=0.5,
+            trace=0.95, updates=2000,
+        )  # fmt: skip
+
+    def inputs(self, layout: Layout) -> list[Port]:
+        """Return observation, mask and the recurrent state."""
+        return [
+            Port("observation", (layout.n_features,)),
+            Port("legal", (layout.n_actions[HEAD],), "bool"),
+            Port("h", (None, None)),
+            Port("c", (None, None)),
+        ]
+
+    def outputs(self, layout: Layout) -> list[Port]:
+        """Return scores (the best is taken) and the next recurrent state."""
+        return [
+            Port("scores", (layout.n_actions[HEAD],)),
+            Port("next_h", (None, None)),
+            Port("next_c", (None, None)),
+        ]
+
+    def make(
+        self,
+        settings: TypeSettings,
+        layout: Layout,
+        seeds: Sequence[int],
+        rates: Sequence[float],
+        device: torch.device,
+    ) -> Stack:
+        """Return a new stack."""
+        if not isinstance(settings, TeamSettings):
+            msg = f"settings must be TeamSettings; got {type(settings).__name__}"
+            raise TypeError(msg)
+        sizes = (layout.n_features, layout.n_actions[HEAD], layout.pack)
+        net = seeded(lambda: TeamNet(settings, *sizes), seeds).to(device)
+        windows = Windows(settings.piece_steps, settings.burn_in, layout.pack)
+        return TeamStack(
+            settings, layout, seeds, rates, device,
+            net=net, normaliser=net.actor.normaliser, head=HEAD, windows=windows,
+        )  # fmt: skip
+
+
+TYPE = TeamCoordination()

@@ -1,0 +1,147 @@
+"""Fragments keep time unbroken, whatever they were made from."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from learners.fragments import Fragments, gather, is_fresh, joined, of_rows
+from learners.on_policy import Appraisal, Pool, Windows, sample
+from schemas.practice import Episodes, View
+from tests.learners.model_types.toy import STEPS, ToyWorld, toy_episodes
+
+
+def _every(rows: Episodes) -> np.ndarray:
+    return np.ones(len(rows), np.bool_)
+
+
+def test_gathered_fragments_follow_each_other_and_end_cut() -> None:
+    world = ToyWorld(2)
+
+    def act(t: int, view: View) -> tuple[np.ndarray, np.ndarray]:
+        size = view.alive.shape
+        return view.legal.argmax(-1), np.full(size, -t, np.float32)
+
+    fragments, measures = gather(world, "movement", act, 2, STEPS + 6, 3)
+    assert fragments.observation.shape == (2, STEPS + 6, 10, 8)
+    assert fragments.first[:, [0, STEPS]].all()
+    assert fragments.first.sum() == 2 * 10 * 2
+    # the toy's even matches are cut at the limit, its odd ones terminate
+    assert fragments.truncated[:, STEPS - 1, :5].all()
+    assert fragments.terminated[:, STEPS - 1, 5:].all()
+    assert fragments.truncated[:, -1].all()
+    assert (fragments.log_behaviour[:, 4] == -4).all()
+    assert measures["win_rate"].tolist() == [1.0, 1.0]
+    assert measures["episode_length"].tolist() == [9.0, 9.0]
+
+
+def test_rows_are_cut_in_pieces_in_order() -> None:
+    rows = toy_episodes(n_matches=3)
+    fragments = of_rows([rows], "combat", 5, [_every(rows)])
+    assert fragments.valid.sum() == len(rows)
+    # 12 steps are pieces of 5, 5 and 2
+    assert fragments.valid[0].sum(0)[:3].tolist() == [5, 5, 2]
+    np.testing.assert_array_equal(fragments.observation[0, :5, 1], rows.observation[5:10])
+    np.testing.assert_array_equal(fragments.first[0, 0, :4], [True, False, False, True])
+    # a piece that goes on elsewhere bootstraps; one that terminated does not
+    assert fragments.truncated[0, 4, :2].all()
+    ended = fragments.terminated[0] & fragments.valid[0]
+    assert ended.sum() == rows.terminated.sum()
+    assert not (fragments.truncated[0] & ended).any()
+    np.testing.assert_allclose(
+        fragments.log_behaviour[0, :5, 0], np.log(rows.propensity["combat"][:5])
+    )
+
+
+def test_packs_lie_side_by_side() -> None:
+    rows = toy_episodes(n_matches=4)
+    shuffled = rows.take(np.flatnonzero(rows.actor != 2))  # one actor of each pack is not there
+    fragments = of_rows([shuffled], "combat", STEPS, [_every(shuffled)], pack=5)
+    assert fragments.valid.shape == (1, STEPS, 20)
+    assert not fragments.valid[0, :, 2::5].any()
+    third = shuffled.take(np.flatnonzero((shuffled.match == 2) & (shuffled.actor == 4)))
+    np.testing.assert_array_equal(fragments.observation[0, :, 14], third.observation)
+
+
+def test_models_with_fewer_rows_are_padded() -> None:
+    few, many = toy_episodes(n_matches=2), toy_episodes(n_matches=5)
+    fragments = of_rows([few, many], "combat", STEPS, [_every(few), _every(many)])
+    assert fragments.valid.sum((1, 2)).tolist() == [len(few), len(many)]
+    assert joined([fragments, fragments]).valid.shape == (2, STEPS, 50)
+
+
+def test_fresh_rows_are_those_of_the_newest_versions() -> None:
+    rows = toy_episodes(n_matches=2)
+    version = np.arange(len(rows)) % 5
+    rows = dataclasses.replace(rows, policy_version=version)
+    assert set(version[is_fresh(rows, 1)]) == {3, 4}
+    assert set(version[is_fresh(rows, 9)]) == {1, 2, 3, 4}  # never the traditional AI's
+    assert not is_fresh(dataclasses.replace(rows, policy_version=version * 0), 9).any()
+
+
+def _pool(windows: Windows, n_steps: int = 12) -> Pool:
+    rows = toy_episodes(n_matches=4)
+    fragments = of_rows([rows, rows], "combat", n_steps, [_every(rows)] * 2, windows.pack)
+    pool = Pool([fragments], windows, torch.device("cpu"))
+    where = torch.arange(fragments.valid.size).view(fragments.valid.shape).float()
+    states = torch.zeros(2, len(windows.starts(n_steps)), fragments.valid.shape[2], 2, 1, 3)
+    pool.appraisal = Appraisal(where, where, where, where, states)
+    return pool
+
+
+def test_pool_gives_every_piece_once_before_any_twice() -> None:
+    pool = _pool(Windows())
+    rngs = [np.random.default_rng(i) for i in range(2)]
+    seen = [pool.draw(rngs, 30).target for _ in range(8)]  # 4 x 5 x 12 = 240 rows
+    for model in torch.cat(seen, 1).flatten(1):
+        assert sorted(model.tolist()) == sorted(set(model.tolist()))
+    assert not torch.equal(seen[0], pool.draw(rngs, 30).target)
+
+
+def test_pieces_of_a_pack_warm_up_before_they_count() -> None:
+    windows = Windows(n_steps=4, burn_in=4, pack=5)
+    pool = _pool(windows)
+    batch = pool.draw([np.random.default_rng(0)] * 2, 8)  # 4 packs x pieces at steps 0 and 4
+    assert batch.observation.shape == (2, 8, 8, 5, 8)
+    assert batch.states is not None and batch.states.shape == (2, 8, 5, 2, 1, 3)
+    begins = batch.first[:, :, 0].all(-1)
+    assert begins.sum() == 2 * 4
+    assert batch.valid[begins].all()
+    assert not batch.valid[~begins][:, :4].any()
+    assert batch.valid[~begins][:, 4:].all()
+    # each row counts once
+    assert batch.valid.sum() == 2 * 4 * 5 * 12
+
+
+def test_pool_goes_on_from_its_state() -> None:
+    first, second = _pool(Windows()), _pool(Windows())
+    rngs = [np.random.default_rng(i) for i in range(2)]
+    first.draw(rngs, 50)
+    second.restore(first.state("x."), "x.")
+    assert torch.equal(first.draw(rngs, 50).target, second.draw(rngs, 50).target)
+
+
+def test_pieces_longer_than_fragments_are_refused() -> None:
+    with pytest.raises(ValueError, match="at least 16 steps; got 12"):
+        _pool(Windows(n_steps=8, burn_in=8))
+
+
+def test_fragments_come_back_from_tensors() -> None:
+    rows = toy_episodes(n_matches=2)
+    fragments = of_rows([rows], "combat", 6, [_every(rows)])
+    again = Fragments.of_tensors(fragments.tensors("f."), "f.")
+    for field in dataclasses.fields(Fragments):
+        np.testing.assert_array_equal(getattr(again, field.name), getattr(fragments, field.name))
+
+
+def test_sample_follows_chances_and_never_takes_what_has_none() -> None:
+    chances = np.array([0.0, 0.25, 0.75, 0.0], np.float32)
+    with np.errstate(divide="ignore"):
+        log_probs = np.broadcast_to(np.log(chances), (4000, 4))
+    uniform = np.linspace(0, 1, 4000, dtype=np.float32)  # with both ends
+    counts = np.bincount(sample(log_probs, uniform), minlength=4)
+    assert counts[0] == counts[3] == 0
+    np.testing.assert_allclose(counts[1:3] / 4000, [0.25, 0.75], atol=1e-3)
