@@ -26,6 +26,7 @@ import torch
 
 ROOT = Path(__file__).parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "learn.json"
+NOT_THERE = "not there"
 PARTS = ["replay", "windows", "stacked", "onnx", "rotation"]
 
 
@@ -63,14 +64,18 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
 
 def judged(targets: list[dict[str, Any]]) -> list[str]:
     """Return a line for each target: ``name``, ``bound`` ("at least" or "at most"), and values."""
+    words = {True: "met", False: "MISSED", None: "not measured"}
     return [
-        f"- {t['name']}: {t['value']}, {t['bound']} {t['limit']}: {'met' if t['met'] else 'MISSED'}"
+        f"- {t['name']}: {NOT_THERE if t['value'] is None else t['value']},"
+        f" {t['bound']} {t['limit']}: {words[t['met']]}"
         for t in targets
     ]
 
 
-def target(name: str, value: float, bound: str, limit: float) -> dict[str, Any]:
-    """Return a target and whether it is met."""
+def target(name: str, value: float | None, bound: str, limit: float) -> dict[str, Any]:
+    """Return a target and whether it is met; None: its peer is not there."""
+    if value is None:
+        return {"name": name, "value": None, "bound": bound, "limit": limit, "met": None}
     met = value >= limit if bound == "at least" else value <= limit
     return {"name": name, "value": round(value, 2), "bound": bound, "limit": limit, "met": met}
 
@@ -108,7 +113,7 @@ def main() -> int:
             missing = results[part].get("missing", [])
             for text in missing:
                 say(f"  {text}")
-            missed = any(not t["met"] for t in results[part]["targets"])
+            missed = any(t["met"] is False for t in results[part]["targets"])
             code = max(code, 2 if missing else int(missed))
     except KeyboardInterrupt:
         say("benchmarks.learn: interrupted; nothing was written")

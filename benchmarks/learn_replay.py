@@ -4,12 +4,15 @@
 
 Rings of 131,072 transitions of 64 float32 features, batches of 256, one model. One call draws a
 batch with its importance weights and gives its rows new priorities (Stable-Baselines3 only draws,
-as it has no priorities). The same rows lie in each; legal masks, which the peers do not know, are
-left out of ours but for the row that names them. Memory is what the process grows by.
+as it has no priorities). Ours draws 16 batches in one sweep, as trainings do, so that an error may
+count 16 updates late; a row of its own has each draw by the newest priorities. The same rows lie in
+each; legal masks, which the peers do not know, are left out of ours but for the row that names
+them. Memory is what the process grows by.
 """
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import json
 import subprocess
@@ -19,17 +22,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from benchmarks.learn import target
-from benchmarks.learn_timing import by_turns
+from benchmarks.learn import NOT_THERE, target
+from benchmarks.learn_timing import by_turns, resident
 from learners.replay.form import RowForm, Steps, Storage
 from learners.replay.stacked import StackedReplay
 
 N, D, A, B = 1 << 17, 64, 10, 256
 EPISODE, ACTORS, PART = 64, 64, 4096
 N_CALLS = 128
-PEERS = {"cpprb": "cpprb", "stable_baselines3": "stable-baselines3"}
+OURS, HALF = "Grindstone, float32", "Grindstone, float16"
+"""As trainings draw: 16 batches in one sweep, whose errors count from the next sweep on."""
+NEWEST = "Grindstone, float32, each draw by the newest priorities"
+CPPRB, COMPRESSED = "cpprb", "cpprb, compressed"
+SB3 = "Stable-Baselines3, uniform, draws only"
+PEERS = {"cpprb": (CPPRB, COMPRESSED), "stable_baselines3": (SB3,)}
 INSTALL = (
     "{} is not installed: .venv/bin/uv pip install --python .venv '.[bench]' in a checkout of its"
     " own (cpprb builds on Python 3.11 and 3.12), then run again"
@@ -135,68 +142,68 @@ def memory(contender: str) -> int:
     return grown
 
 
-def _resident() -> int:
-    pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[1]
-    return int(pages) * 4096
-
-
 def filled(contender: str) -> int:
     """Fill one contender in this process and return how much it grew."""
     data = rows(0)
     make: dict[str, Callable[[], object]] = {
-        "float32": lambda: ours(data, "float32", lookahead=1),
-        "float16": lambda: ours(data, "float16", lookahead=1),
-        "cpprb": lambda: cpprb_buffer(data, compressed=False),
-        "cpprb, compressed": lambda: cpprb_buffer(data, compressed=True),
+        OURS: lambda: ours(data, "float32", lookahead=1),
+        HALF: lambda: ours(data, "float16", lookahead=1),
+        CPPRB: lambda: cpprb_buffer(data, compressed=False),
+        COMPRESSED: lambda: cpprb_buffer(data, compressed=True),
     }
-    if contender.startswith("cpprb"):
+    if contender in (CPPRB, COMPRESSED):
         import cpprb  # noqa: F401
-    before = _resident()
+    before = resident()
     kept = make[contender]()
-    grown = _resident() - before
+    grown = resident() - before
     del kept
     return grown
 
 
-def measure(rounds: int) -> dict[str, Any]:
-    """Return times, memory and targets."""
-    missing = [name for name in PEERS if importlib.util.find_spec(name) is None]
-    data = rows(0)
-    errors = np.random.default_rng(1).random((6, B)).astype(np.float32)
-    calls: dict[str, Call] = {
-        "Grindstone, float32": ours_call(ours(data, "float32", lookahead=16), errors),
-        "Grindstone, float16": ours_call(ours(data, "float16", lookahead=16), errors),
-        "Grindstone, float32, each draw by the newest priorities": ours_call(
-            ours(data, "float32", lookahead=1), errors
-        ),
+def contenders(data: dict[str, Any], there: set[str]) -> dict[str, Call]:
+    """Return one call of each contender that is there."""
+    errors = np.random.default_rng(1).random((1, B)).astype(np.float32)
+    calls = {
+        OURS: ours_call(ours(data, "float32", lookahead=16), errors),
+        NEWEST: ours_call(ours(data, "float32", lookahead=1), errors),
+        HALF: ours_call(ours(data, "float16", lookahead=16), errors),
         "Grindstone, float32, with legal masks": ours_call(
             ours(data, "float32", lookahead=16, masked=True), errors
         ),
     }
-    if "cpprb" not in missing:
-        calls["cpprb"] = cpprb_call(cpprb_buffer(data, compressed=False), errors)
-        calls["cpprb, compressed"] = cpprb_call(cpprb_buffer(data, compressed=True), errors)
-    if "stable_baselines3" not in missing:
-        calls["Stable-Baselines3, uniform, draws only"] = sb3_call(data)
-    torch.set_num_threads(1)
-    spent = by_turns(calls, N_CALLS, rounds)
-    del calls
+    if "cpprb" in there:
+        calls[CPPRB] = cpprb_call(cpprb_buffer(data, compressed=False), errors)
+        calls[COMPRESSED] = cpprb_call(cpprb_buffer(data, compressed=True), errors)
+    if "stable_baselines3" in there:
+        calls[SB3] = sb3_call(data)
+    return calls
+
+
+def measure(rounds: int) -> dict[str, Any]:
+    """Return times, memory and targets; a peer that is not installed has rows that say so."""
+    there = {name for name in PEERS if importlib.util.find_spec(name)}
+    data = rows(0)
+    spent = by_turns(contenders(data, there), N_CALLS, rounds)
+    errors = np.random.default_rng(1).random((6, B)).astype(np.float32)
     six = ours_call(ours(data, "float32", lookahead=16, models=6), errors)
-    spent["Grindstone, float32, six models, one of the six"] = (
+    spent["Grindstone, float32, one of six stacked models"] = (
         by_turns({"six": six}, N_CALLS, rounds)["six"] / 6
     )
-    sizes = {
-        "Grindstone, float32": memory("float32"), "Grindstone, float16": memory("float16"),
-    }  # fmt: skip
-    if "cpprb" not in missing:
-        sizes |= {name: memory(name) for name in ("cpprb", "cpprb, compressed")}
+    sizes = {name: memory(name) for name in (OURS, HALF)}
+    if "cpprb" in there:
+        sizes |= {name: memory(name) for name in (CPPRB, COMPRESSED)}
+    lines = [
+        {"contender": name, "us a batch": round(us, 1), "MB": _mb(sizes.get(name))}
+        for name, us in spent.items()
+    ]
+    for module, names in PEERS.items():
+        if module not in there:
+            lines += [{"contender": n, "us a batch": NOT_THERE, "MB": NOT_THERE} for n in names]
     return {
-        "rows": [
-            {"contender": name, "us a batch": round(us, 1), "MB": _mb(sizes.get(name))}
-            for name, us in spent.items()
-        ],
+        "rows": lines,
         "targets": targets(spent, sizes),
-        "missing": [INSTALL.format(PEERS[name]) for name in missing],
+        "missing": [INSTALL.format(m.replace("_", "-")) for m in PEERS if m not in there],
+        "peers": {name: importlib.metadata.version(name) for name in sorted(there)},
     }
 
 
@@ -205,21 +212,23 @@ def _mb(n_bytes: int | None) -> str:
 
 
 def targets(spent: dict[str, float], sizes: dict[str, int]) -> list[dict[str, Any]]:
-    """Return the issue's targets, as far as the peers are there."""
-    found, us = [], spent["Grindstone, float32"]
-    if "cpprb" in spent:
-        found += [
-            target("sample, weights and update over cpprb", spent["cpprb"] / us, "at least", 5.0),
-            target(
-                "memory over cpprb's", sizes["Grindstone, float32"] / sizes["cpprb"], "at most", 0.6
-            ),
-        ]
-    peer = "Stable-Baselines3, uniform, draws only"
-    if peer in spent:
-        found.append(
-            target("the same over Stable-Baselines3's uniform", spent[peer] / us, "at least", 1.2)
-        )
-    return found
+    """Return the issue's targets; None where a peer is not there."""
+
+    def ratio(one: float | None, other: float | None) -> float | None:
+        return one / other if one and other else None
+
+    cpprb, sb3 = spent.get(CPPRB), spent.get(SB3)
+    return [
+        target("cpprb over us, sample, weights and update", ratio(cpprb, spent[OURS]),
+               "at least", 5.0),
+        target("the same, each draw by the newest priorities", ratio(cpprb, spent[NEWEST]),
+               "at least", 5.0),
+        target("Stable-Baselines3's uniform draw over our sample, weights and update",
+               ratio(sb3, spent[OURS]), "at least", 1.2),
+        target("the same, each draw by the newest priorities", ratio(sb3, spent[NEWEST]),
+               "at least", 1.2),
+        target("our memory over cpprb's", ratio(sizes[OURS], sizes.get(CPPRB)), "at most", 0.6),
+    ]  # fmt: skip
 
 
 if __name__ == "__main__":
