@@ -141,7 +141,7 @@ def make_plan(
     return Plan(
         type=name, archetypes=list(asked.archetypes), preset=asked.preset, settings=values,
         seed=asked.seed, device="cuda" if device == "cuda" else "cpu", amp=asked.amp == "on",
-        judge_every=max(1, min(200, values["updates"] // 10)),
+        judge_every=max(1, -(-values["updates"] // 8)),
         judge_matches=asked.judge_matches if kind.acts is not None else 0,
         patience=asked.patience, memory_gb=asked.memory_gb,
         curriculum=WIN_LEVELS if asked.curriculum == "levels" else None,
