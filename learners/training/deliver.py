@@ -41,6 +41,8 @@ class Wanted:
     """Fold constants into the file itself, which onnxruntime else does when it is loaded."""
     verify: bool = True
     """Compare with torch, and time; without it the first form is taken."""
+    by_speed: bool = True
+    """Whether timings choose among the forms that are near enough; else the first of them."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -86,7 +88,9 @@ class Renderer:
             form = wanted.forms[0]
             return Rendered(forms[form], form, [], weights)
         measured = measure(forms, outputs_of(graph, feeds), feeds)
-        chosen = choose(measured, wanted.forms)
+        fit = [m for m in measured if m.fit]
+        by_speed = wanted.by_speed or not fit
+        chosen = choose(measured, wanted.forms) if by_speed else fit[0]
         return Rendered(forms[chosen.form], chosen.form, measured, weights)
 
 
