@@ -198,8 +198,15 @@ def version_weights(folder: Path) -> Weights:
         raise LearnError(msg) from error
 
 
-def load_stack(folders: Sequence[Path], layout: Layout, device: str = "cpu") -> Stack:
+def load_stack(
+    folders: Sequence[Path],
+    layout: Layout,
+    device: str = "cpu",
+    rows: Sequence[Episodes] | None = None,
+) -> Stack:
     """Return versions of one type and equal settings as one stack, to act or to be judged.
+
+    ``rows`` are those that each model learned from: some types judge others by them.
 
     Raises:
         LearnError: they differ in type or settings, or their weights are of other shapes.
@@ -214,6 +221,8 @@ def load_stack(folders: Sequence[Path], layout: Layout, device: str = "cpu") -> 
     stack = first.kind.make(
         first.type_settings(), layout, seeds, [1.0] * len(infos), torch.device(device)
     )
+    if rows is not None:
+        stack.fit(rows)  # before the weights are put in: it fixes normalisers
     into = stacked_weights(stack)
     for i, folder in enumerate(folders):
         weights = version_weights(folder)
