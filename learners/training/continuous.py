@@ -10,22 +10,22 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
 import torch
-from msgspec import Meta
 
 from learners.checkpoint import Cursor
 from learners.export import ExportError
 from learners.folders import CheckpointError, read_state, write_folder
-from learners.model_types.base import LearnError, Preset
+from learners.model_types.base import LearnError
 from learners.model_types.registry import model_type
 from learners.replay.rows import WindowError
 from learners.session import Taken
-from learners.training.choice import Choice, Way, choose, with_choice
+from learners.training.choice import choose, with_choice
 from learners.training.plan import Plan, WarmStart, settings_of
 from learners.training.publish import Place, publish, version_number
+from learners.training.retrain import ModelState, Retraining, RetrainRule, SessionState
 from learners.training.rows import rows_digest
 from learners.training.run import Hooks, Training
 from learners.training.weights import Weights
@@ -34,60 +34,7 @@ from schemas.model_events import Registered
 from schemas.practice import Episodes, Head, Layout
 from schemas.records import Window
 
-Positive = Annotated[int, Meta(ge=1)]
 _STATE = "state"
-
-
-class RetrainRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """When a model is trained again, and how."""
-
-    rows: Positive = 1_000
-    """New decisions of its head that are enough."""
-    span_ms: Positive = 3_600_000
-    """Event time after which fewer are enough, too."""
-    keep_rows: Positive = 20_000
-    """Newest decisions that are learned from."""
-    updates: Positive = 300
-    preset: Preset = "modern"
-    way: Way | None = None
-    """How to learn; None: by the age of the data."""
-    seed: int = 1
-    device: str = "cpu"
-
-
-class ModelState(msgspec.Struct):
-    """Where one model stands."""
-
-    n_new: int = 0
-    """Decisions since its last retraining began."""
-    trained_ms: int = 0
-    """Event time of the windows behind that."""
-    number: int = 0
-    """Of its newest version."""
-    updates: int = 0
-    refused: str = ""
-    """Why it could not be trained on what there is."""
-
-
-class Retraining(msgspec.Struct, frozen=True, kw_only=True):
-    """What was decided before a retraining; equal ones make equal weights."""
-
-    plan: Plan
-    choice: Choice
-    windows: list[str]
-
-
-class SessionState(msgspec.Struct):
-    """All that a session keeps beside what trainings keep themselves."""
-
-    cursor: Cursor = msgspec.field(default_factory=Cursor)
-    windows: list[Window] = []
-    """Whose rows are learned from, oldest first."""
-    models: dict[str, ModelState] = {}
-    """By type."""
-    due: list[str] = []
-    """Types to retrain before the next window is taken."""
-    now: Retraining | None = None
 
 
 class ContinuousSession:

@@ -13,7 +13,8 @@ import msgspec
 import torch
 
 from learners.replay.rows import WindowError
-from learners.training.continuous import ContinuousSession, ContinuousSessions, RetrainRule
+from learners.training.continuous import ContinuousSession, ContinuousSessions
+from learners.training.retrain import RetrainRule
 from schemas.model_events import Registered, encode_model_event
 from schemas.records import Window, decode_window, encode_window
 from tests.learners.training import logged

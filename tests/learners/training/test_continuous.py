@@ -14,8 +14,8 @@ import pytest
 
 from learners.history import digest_of
 from learners.model_types.base import LearnError
-from learners.training.continuous import RetrainRule
 from learners.training.deliver import read_version
+from learners.training.retrain import RetrainRule
 from schemas.model_events import Registered
 from schemas.records import Window
 from tests.learners.model_types.toy import toy_episodes
