@@ -27,7 +27,7 @@ SETTLE_S = 25.0
 """Longest wait for open decisions: the outcome's time-out of the game, and the lag."""
 SEAL_S = 15.0
 """Longest wait for the last windows: their span in event time, and the lag."""
-STORE_S = 15.0
+STORE_S = 30.0
 """Longest wait for the database to take the last rows."""
 LOOK_S = 0.3
 
