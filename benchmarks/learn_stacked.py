@@ -1,19 +1,16 @@
-"""Six Double DQNs trained as one stack beside six in a row; CPU seconds, one thread, one run.
+"""Six stacked DQNs beside six in a row: an update of all six, replay included.
 
-    python -m benchmarks.learn_stacked [--rounds 7] [--json]
+    make bench-learn ARGS="--parts stacked"
 
-All three learn from equal rows with the `modern` settings of combat_dqn, replay included: ours as
-one stack, ours as six stacks of one, and six networks of `torch.nn` layers with `torch.optim.Adam`
-and automatic gradients, as one would write it.
+One side is `combat_dqn` with S = 6. The other is six DQNs one after the other: the same type as six
+stacks of one, and plain torch (`nn.Linear`, `nn.LayerNorm`, `F.smooth_l1_loss`, autograd, the fused
+`torch.optim.AdamW`), each with a one-model replay of ours. All do the same work: a prioritised
+batch, Double DQN targets, Huber loss with importance weights, clipped gradient, Polyak target.
 """
 
 from __future__ import annotations
 
-import argparse
 import copy
-import json
-import statistics
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -21,181 +18,164 @@ import msgspec
 import numpy as np
 import torch
 from torch import nn
+from torch.nn import functional
 
-from learners.dqn import double_q_targets
-from learners.model_types.combat_dqn import MODERN, TYPE
+from benchmarks.learn import target
+from benchmarks.learn_timing import by_turns
+from games.arena.practice import ArenaPractice
+from games.arena.record import episodes
+from learners.model_types.combat_dqn import CLASSIC, MODERN, TYPE
 from learners.model_types.value_settings import ValueSettings
+from learners.model_types.value_stack import ValueStack
 from learners.model_types.value_steps import logged_steps, row_form
 from learners.replay.stacked import StackedReplay
-from schemas.practice import Episodes, Floats, Head, Layout
+from schemas.practice import ARCHETYPES, Episodes, Layout
 
-N_MODELS, D, A = 6, 64, 10
-N_ROWS, EPISODE = 10_000, 50
+N_ROWS = 4_096
+N_MODELS = len(ARCHETYPES)
+ILLEGAL = -1e9
 
-
-class _Layout:
-    """The arena's sizes, as far as combat_dqn asks for them."""
-
-    n_features, pack, n_enemies, n_enemy_features = D, 5, 5, 1
-    map_shape = (1, 8, 8)
-
-    def __init__(self) -> None:
-        self.n_actions: dict[Head, int] = {"combat": A}
-        self.skills: Floats = np.zeros((1, 1), np.float32)
-
-
-LAYOUT: Layout = _Layout()
+SIZES: dict[str, tuple[ValueSettings, int]] = {
+    "small: 64, 64, batch 64": (
+        msgspec.structs.replace(MODERN, hidden=(64, 64), batch=64), 32
+    ),
+    "modern: 128, 128, batch 256": (MODERN, 16),
+    "classic: ten layers 1024 to 64, dropout, batch 256": (CLASSIC, 1),
+}  # fmt: skip
+"""Settings by what they are, and updates of all six that are timed together."""
 
 
-def rows(seed: int) -> Episodes:
-    """Return random steps in episodes of 50."""
-    rng = np.random.default_rng(seed)
-    n, step = N_ROWS, np.arange(N_ROWS) % EPISODE
-    observation = rng.standard_normal((n, D)).astype(np.float32)
-    none, ones = np.zeros(n, np.int64), np.ones(n, np.float32)
-    legal = np.ones((n, A), np.bool_)
-    return Episodes(
-        observation=observation, next_observation=np.roll(observation, -1, 0),
-        action={"combat": rng.integers(0, A, n)}, aim=np.zeros((n, 2), np.float32),
-        legal={"combat": legal}, propensity={"combat": ones / A}, policy_version=none,
-        reward=rng.standard_normal(n).astype(np.float32), terminated=step == EPISODE - 1,
-        truncated=np.zeros(n, np.bool_), first=step == 0, actor=none, match=none, step=step,
-        enemies=np.zeros((n, 5, 1), np.float32), threat=np.zeros((n, 5), np.float32),
-        enemy_kind=none, maps=None, target=none,
-    )  # fmt: skip
+class PlainNetwork(nn.Module):
+    """What a `combat_dqn` is made of, in plain torch."""
+
+    def __init__(self, settings: ValueSettings, n_features: int, n_actions: int) -> None:
+        """Make the layers."""
+        super().__init__()
+        layers: list[nn.Module] = []
+        width = n_features
+        for hidden in settings.hidden:
+            layers.append(nn.Linear(width, hidden))
+            if settings.layer_norm:
+                layers.append(nn.LayerNorm(hidden, elementwise_affine=False))
+            layers.append(nn.ReLU())
+            if settings.dropout:
+                layers.append(nn.Dropout(settings.dropout))
+            width = hidden
+        layers.append(nn.Linear(width, n_actions + int(settings.dueling)))
+        self.layers, self.dueling = nn.Sequential(*layers), settings.dueling
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Return scores [B, A]."""
+        scores: torch.Tensor = self.layers(features)
+        if not self.dueling:
+            return scores
+        advantage = scores[:, 1:]
+        return scores[:, :1] + advantage - advantage.mean(-1, keepdim=True)
 
 
 class PlainDqn:
-    """One Double DQN of plain torch parts, with the same network, replay and numbers."""
+    """Double DQN with prioritised replay as it is commonly written."""
 
-    def __init__(self, settings: ValueSettings, seed: int) -> None:
-        """Make network, target, optimiser and replay, filled."""
-        layers: list[nn.Module] = []
-        width = D
-        for n in settings.hidden:
-            norm = [nn.LayerNorm(n, elementwise_affine=False)] if settings.layer_norm else []
-            layers += [nn.Linear(width, n), *norm, nn.ReLU()]
-            width = n
-        self.net = nn.Sequential(*layers, nn.Linear(width, A + int(settings.dueling)))
-        self.target = copy.deepcopy(self.net).requires_grad_(False)
-        self.settings = settings
-        self.adam = torch.optim.Adam(self.net.parameters(), settings.learning_rate)
-        self.replay = StackedReplay(
-            row_form(LAYOUT, "combat"), settings.capacity, [seed], n_step=settings.n_step,
-            discount=settings.discount,
+    def __init__(self, settings: ValueSettings, layout: Layout, seed: int, rows: Episodes) -> None:
+        """Make one model and fill its replay."""
+        torch.manual_seed(seed)
+        n_actions = layout.n_actions["combat"]
+        self._settings = settings
+        self._online = PlainNetwork(settings, layout.n_features, n_actions)
+        self._target = copy.deepcopy(self._online).eval()
+        self._parameters: list[torch.Tensor] = list(self._online.parameters())
+        self._targets: list[torch.Tensor] = list(self._target.parameters())
+        self._adam = torch.optim.AdamW(
+            self._parameters, settings.learning_rate, weight_decay=settings.weight_decay, fused=True
+        )
+        self._mean = torch.from_numpy(rows.observation.mean(0))
+        self._deviation = torch.from_numpy(rows.observation.std(0) + 1e-3)
+        self._replay = StackedReplay(
+            row_form(layout, "combat"), settings.capacity, [seed], n_step=settings.n_step,
+            discount=settings.discount, alpha=settings.alpha, beta=settings.beta,
         )  # fmt: skip
-        self.replay.add(0, logged_steps(rows(seed), "combat"))
+        self._replay.add(0, logged_steps(rows, "combat"))
 
-    def values(self, net: nn.Module, x: torch.Tensor) -> torch.Tensor:
-        """Return Q [B, A]."""
-        out: torch.Tensor = net(x)
-        if not self.settings.dueling:
-            return out
-        return out[:, :1] + out[:, 1:] - out[:, 1:].mean(1, keepdim=True)
+    def _features(self, observation: np.ndarray[Any, Any]) -> torch.Tensor:
+        return (torch.from_numpy(observation).float() - self._mean) / self._deviation
 
     def update(self) -> None:
         """Take one gradient step."""
-        batch = self.replay.sample(self.settings.batch)
-        x, y = (torch.from_numpy(v[0]).float() for v in (batch.observation, batch.next_observation))
+        drawn = self._replay.sample(self._settings.batch)
+        batch = drawn.of(0)
+        features, following = (
+            self._features(batch.observation),
+            self._features(batch.next_observation),
+        )
         with torch.no_grad():
-            target = double_q_targets(
-                torch.from_numpy(batch.reward[0]), torch.from_numpy(batch.discount[0]),
-                self.values(self.net, y), self.values(self.target, y),
-                torch.from_numpy(batch.next_legal[0]).bool(),
-            )  # fmt: skip
-        action = torch.from_numpy(batch.action[0])[:, None]
-        taken = self.values(self.net, x).gather(1, action)[:, 0]
-        losses = nn.functional.smooth_l1_loss(taken, target, reduction="none")
-        loss = (torch.from_numpy(batch.weight[0]) * losses).mean()
-        self.adam.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self.net.parameters(), self.settings.grad_clip)
-        self.adam.step()
+            legal = torch.from_numpy(batch.next_legal).bool()
+            best = self._online(following).masked_fill(~legal, ILLEGAL).argmax(-1, keepdim=True)
+            ahead = self._target(following).gather(-1, best)[:, 0]
+            wanted = torch.from_numpy(batch.reward) + torch.from_numpy(batch.discount) * ahead
+        action = torch.from_numpy(batch.action)[:, None]
+        values = self._online(features).gather(-1, action)[:, 0]
+        losses = functional.smooth_l1_loss(values, wanted, reduction="none")
+        loss = (torch.from_numpy(batch.weight) * losses).mean()
+        self._adam.zero_grad()
+        torch.autograd.backward(loss)
+        nn.utils.clip_grad_norm_(self._parameters, self._settings.grad_clip)
+        self._adam.step()
         with torch.no_grad():
-            for slow, fast in zip(self.target.parameters(), self.net.parameters(), strict=True):
-                slow.lerp_(fast, self.settings.polyak)
-        self.replay.set_errors(batch.slots, (target - taken.detach()).numpy()[None])
+            torch._foreach_lerp_(self._targets, self._parameters, self._settings.polyak)
+        errors = (wanted - values.detach()).numpy()
+        self._replay.set_errors(drawn.slots, errors[None])
 
 
-def _contenders(settings: ValueSettings) -> dict[str, Callable[[], Any]]:
-    def stack(seeds: list[int]) -> Any:
-        made = TYPE.make(settings, LAYOUT, seeds, [1.0] * len(seeds), torch.device("cpu"))
-        made.fit([rows(seed) for seed in seeds])
-        return made
+def stack_of(
+    settings: ValueSettings, layout: Layout, seeds: list[int], rows: list[Episodes]
+) -> ValueStack:
+    """Return a stack that holds rows to learn from."""
+    stack = TYPE.make(settings, layout, seeds, [1.0] * len(seeds), torch.device("cpu"))
+    stack.fit(rows)
+    return stack
 
-    whole, single = stack(list(range(N_MODELS))), [stack([i]) for i in range(N_MODELS)]
-    plain = [PlainDqn(settings, i) for i in range(N_MODELS)]
+
+def in_a_row(updates: list[Callable[[], object]]) -> Callable[[], None]:
+    """Return one call of them all."""
+
+    def call() -> None:
+        for update in updates:
+            update()
+
+    return call
+
+
+def contenders(settings: ValueSettings) -> dict[str, Callable[[], object]]:
+    """Return an update of all six models by who does it."""
+    world = ArenaPractice()
+    recorded = episodes(world, N_ROWS)
+    rows = [recorded[name] for name in ARCHETYPES]
+    seeds = list(range(N_MODELS))
+    alone = [stack_of(settings, world.layout, [i], [rows[i]]) for i in seeds]
+    plain = [PlainDqn(settings, world.layout, i, rows[i]) for i in seeds]
     return {
-        "stacked": whole.update,
-        "ours_in_a_row": lambda: [one.update() for one in single],
-        "torch_in_a_row": lambda: [one.update() for one in plain],
+        "combat_dqn, six stacked": stack_of(settings, world.layout, seeds, rows).update,
+        "combat_dqn, six stacks of one in a row": in_a_row([s.update for s in alone]),
+        "plain torch, six in a row": in_a_row([p.update for p in plain]),
     }
 
 
-def _seconds(update: Callable[[], Any], n: int) -> float:
-    before = time.process_time()
-    for _ in range(n):
-        update()
-    return (time.process_time() - before) / n
-
-
-def measure(
-    rounds: int = 7, settings: ValueSettings = MODERN, n_updates: int = 20
-) -> dict[str, Any]:
-    """Return median CPU milliseconds of an update of all six, and ratios to the stack's."""
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        contenders = _contenders(settings)
-        for update in contenders.values():
-            _seconds(update, 5)
-        times: dict[str, list[float]] = {name: [] for name in contenders}
-        for _ in range(rounds):  # peers take turns, so that a busy moment meets all of them
-            for name, update in contenders.items():
-                times[name].append(_seconds(update, n_updates))
-    finally:
-        torch.set_num_threads(n_threads)
-    ms = {name: 1e3 * statistics.median(values) for name, values in times.items()}
-    ratios = {
-        name: statistics.median(a / b for a, b in zip(times[name], times["stacked"], strict=True))
-        for name in contenders
-        if name != "stacked"
-    }
-    return {
-        "hidden": list(settings.hidden), "batch": settings.batch, "models": N_MODELS,
-        "layer_norm": settings.layer_norm, "rounds": rounds,
-        "ms_per_update": {k: round(v, 3) for k, v in ms.items()},
-        "times_stacked": {k: round(v, 2) for k, v in ratios.items()},
-    }  # fmt: skip
-
-
-SIZES: list[tuple[tuple[int, ...], int]] = [
-    ((64, 64), 64), ((128, 128), 64), ((128, 128), 256), ((256, 256), 256),
-]  # fmt: skip
-"""Beside `modern` itself: where stacking pays on a CPU and where products take all the time."""
-
-
-def main() -> None:
-    """Print the figures."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--sizes", action="store_true", help="other sizes than modern's, too")
-    options = parser.parse_args()
-    found = [measure(options.rounds)]
-    for hidden, batch in SIZES if options.sizes else []:
-        settings = msgspec.structs.replace(MODERN, hidden=hidden, batch=batch)
-        found.append(measure(options.rounds, settings))
-    if options.json:
-        print(json.dumps(found))
-        return
-    for one in found:
-        sizes = "x".join(str(n) for n in one["hidden"])
-        ms, times = one["ms_per_update"], one["times_stacked"]
-        print(f"hidden {sizes}, batch {one['batch']}: stacked {ms['stacked']:.2f} ms")
-        for name, ratio in times.items():
-            print(f"  {name:15} {ms[name]:7.2f} ms   {ratio:.2f} times the stack's")
-
-
-if __name__ == "__main__":
-    main()
+def measure(rounds: int) -> dict[str, Any]:
+    """Return times and targets of all sizes."""
+    rows: list[dict[str, Any]] = []
+    targets = []
+    for size, (settings, n) in SIZES.items():
+        spent = by_turns(contenders(settings), n, rounds, warm=2)
+        stacked, alone, plain = spent.values()
+        rows += [
+            {"network": size, "contender": name, "ms, all six": round(us / 1e3, 2),
+             "times the stacked": round(us / stacked, 2)}
+            for name, us in spent.items()
+        ]  # fmt: skip
+        targets += [
+            target(f"{size.split(':')[0]}, six in plain torch over six stacked", plain / stacked,
+                   "at least", 2.5),
+            target(f"{size.split(':')[0]}, six stacks of one over six stacked", alone / stacked,
+                   "at least", 2.5),
+        ]  # fmt: skip
+    return {"rows": rows, "targets": targets}
