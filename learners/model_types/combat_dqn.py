@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import msgspec
 from torch import nn
 
+from learners.model_types import value_settings
 from learners.model_types.base import Preset
 from learners.model_types.value_nets import ActionScores
 from learners.model_types.value_settings import ValueSettings
 from learners.model_types.value_type import ValueType
 from schemas.practice import Head, Layout
 
-CLASSIC = ValueSettings(
-    hidden=(1024, 1024, 512, 512, 256, 256, 128, 128, 64, 64), dropout=0.2, layer_norm=False,
-    dueling=False, n_step=1, learning_rate=1e-4, discount=0.99, batch=256,
+CLASSIC = msgspec.structs.replace(
+    value_settings.CLASSIC, learning_rate=1e-4,
+    hidden=(1024, 1024, 512, 512, 256, 256, 128, 128, 64, 64),
 )  # fmt: skip
 """The numbers of the specification."""
 

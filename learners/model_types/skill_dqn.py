@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import msgspec
 from torch import nn
 
+from learners.model_types import value_settings
 from learners.model_types.base import Preset
 from learners.model_types.value_nets import SkillScores
 from learners.model_types.value_settings import ValueSettings
 from learners.model_types.value_type import ValueType
 from schemas.practice import Head, Layout
 
-CLASSIC = ValueSettings(
-    hidden=(512, 512, 256, 256, 128), dropout=0.2, layer_norm=False, dueling=False, n_step=1,
-    learning_rate=3e-4, discount=0.99, batch=256,
+CLASSIC = msgspec.structs.replace(
+    value_settings.CLASSIC, hidden=(512, 512, 256, 256, 128), learning_rate=3e-4,
 )  # fmt: skip
 """The specification leaves the sizes open: half of combat_dqn's, with the defaults of all types."""
 
-MODERN = ValueSettings()
+MODERN = ValueSettings(hidden=(128, 64), batch=96, updates=15_000, practise_every=100)
 
 
 class SkillDqn(ValueType):
