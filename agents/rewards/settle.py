@@ -34,7 +34,7 @@ def experience(
     event: Decision,
     successor: Decision | None,
     domain: Domain,
-    rule: Rule,
+    reward: tuple[str, Rule],
     origin: Origin,
     settled_time_ms: int,
 ) -> Experience:
@@ -46,11 +46,11 @@ def experience(
         event: the decision itself.
         successor: the actor's next decision, where the account says that there is one.
         domain: its domain.
-        rule: the domain's reward.
+        reward: the name and the rule of its reward.
         origin: of the row.
         settled_time_ms: the watermark.
     """
-    now, status = _immediate(entry, domain, rule)
+    now, status = _immediate(entry, domain, reward[1])
     later = delayed(actor, entry, domain) if domain.horizon_ms else NOTHING
     following, facts = (entry.next_observation, entry.next_legal), entry.next_facts
     if successor is not None:
@@ -70,7 +70,7 @@ def experience(
         immediate=now,
         long_term=later.value,
         total=now + domain.long_term_weight * later.value,
-        reward_version=domain.reward,
+        reward_version=reward[0],
         status="revised" if entry.revision else status,
     )
 

@@ -69,15 +69,18 @@ def explored(
         choice[side] = taken
         found[head], legals[head], tables[head], strayed[head] = choice, legal, table, stray
         chance[head] = table[taken, *index]
-    aim, chance["aim"], strayed["aim"] = _explored_aim(own.aim, epsilon, rng, side)
+    aim, chance["aim"], strayed["aim"] = explored_aim(own.aim, epsilon, rng, side)
     orders = Orders(found["combat"], found["movement"], found["skill"], aim)
     return Explored(orders, chance, legals, tables, strayed)
 
 
-def _explored_aim(
+def explored_aim(
     own: Floats, epsilon: float, rng: np.random.Generator, side: int
 ) -> tuple[Floats, Floats, Flags]:
-    """Aims from anywhere, or from a square about the script's own; and their density."""
+    """Return aims of all, their density and whether they strayed, [5, W], of one side.
+
+    They come from anywhere, or from a square about the script's own aim.
+    """
     centre = np.clip(own[:, side], AIM_WIDTH - 1.0, 1.0 - AIM_WIDTH)
     stray = rng.random(centre.shape[1:]) < epsilon
     spread = 2.0 * rng.random(centre.shape) - 1.0
