@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
 import pyarrow as pa
 
 from schemas.events import Detail, Language
+from schemas.packed import (
+    CHUNK_BYTES,
+    DETAIL_COLUMNS,
+    FACT_COLUMNS,
+    Packed,
+    RowBytes,
+    encode_row,
+    read_columns,
+)
 from schemas.records import Experience, Origin, Signal
-
-_encode_row = msgspec.msgpack.Encoder(order="deterministic").encode
 
 
 class RowsDigest:
@@ -25,10 +32,15 @@ class RowsDigest:
 
     def add(self, row: Experience) -> None:
         """Take the next row."""
-        data = _encode_row(row)
+        data = encode_row(row)
         self._hash.update(len(data).to_bytes(4, "little"))
         self._hash.update(data)
         self.n_rows += 1
+
+    def add_packed(self, rows: Packed) -> None:
+        """Take the next rows, encoded."""
+        self._hash.update(rows.stream)
+        self.n_rows += len(rows.starts)
 
     def hexdigest(self) -> str:
         """Return the digest of the rows so far."""
@@ -114,9 +126,6 @@ def experience_schema(n_observation: int, n_actions: int) -> pa.Schema:
 
 
 _ORIGIN = {f"origin_{name}": name for name in ("partition", "offset", "index")}
-_FACT_COLUMNS = ("facts", "outcome_facts", "next_facts")
-_DETAIL_COLUMNS = ("details", "outcome_details")
-_encode_details = msgspec.json.Encoder(order="deterministic").encode
 _decode_details = msgspec.json.Decoder(dict[str, Detail]).decode
 
 
@@ -127,59 +136,35 @@ def rows_to_table(rows: Sequence[Experience], n_observation: int, n_actions: int
         pyarrow.ArrowInvalid: a vector has another size than the schema's.
     """
     schema = experience_schema(n_observation, n_actions)
-    columns = [_column(rows, field) for field in schema]
-    return pa.Table.from_arrays(columns, schema=schema)
+    encoded = [encode_row(row) for row in rows]
+    return pa.Table.from_batches(encoded_batches(encoded, schema, RowsDigest()), schema)
 
 
-def _facts_array(values: Sequence[dict[str, float] | None]) -> pa.Array:
-    """Return maps of facts; as three flat arrays they are made three times as fast."""
-    offsets: list[int | None] = []
-    names: list[str] = []
-    numbers: list[float] = []
-    for facts in values:
-        offsets.append(None if facts is None else len(names))
-        if facts is not None:
-            names.extend(facts)
-            numbers.extend(facts.values())
-    offsets.append(len(names))
-    return pa.MapArray.from_arrays(
-        pa.array(offsets, pa.int32()), pa.array(names, pa.string()), pa.array(numbers, pa.float64())
-    )
+def encoded_batches(
+    rows: Sequence[RowBytes], schema: pa.Schema, digest: RowsDigest
+) -> Iterator[pa.RecordBatch]:
+    """Yield encoded rows as columns of `experience_schema`, each batch once `digest` has it.
 
-
-def _column(rows: Sequence[Experience], field: pa.Field) -> pa.Array:
-    name = field.name
-    values: list[Any]
-    if name in _ORIGIN:
-        part = _ORIGIN[name]
-        values = [getattr(row.origin, part) for row in rows]
-    elif name == LANGUAGE_USED:
-        values = [row.language is not None for row in rows]
-    elif name in _LANGUAGE:
-        part = _LANGUAGE[name]
-        values = [None if row.language is None else getattr(row.language, part) for row in rows]
-    else:
-        values = [getattr(row, name) for row in rows]
-        if name in _FACT_COLUMNS:
-            return _facts_array(values)
-        if name in _DETAIL_COLUMNS:
-            values = [None if v is None else _encode_details(v).decode() for v in values]
-        elif name == "signals":
-            values = [None if v is None else [_signal_columns(s) for s in v] for v in values]
-    return pa.array(values, type=field.type)
-
-
-def _signal_columns(signal: Signal) -> dict[str, Any]:
-    facts = list(signal.facts.items())
-    return {"name": signal.name, "time_ms": signal.time_ms, "facts": facts}
+    Raises:
+        pyarrow.ArrowInvalid: a vector has another size than the schema's.
+        msgspec.MsgspecError: a row is no experience.
+    """
+    begin = size = 0
+    for i, row in enumerate(rows, 1):
+        size += len(row)
+        if size >= CHUNK_BYTES or i == len(rows):
+            packed, batch = read_columns(rows[begin:i], schema)
+            digest.add_packed(packed)
+            begin, size = i, 0
+            yield batch
 
 
 def table_to_rows(table: pa.Table) -> list[Experience]:
     """Return a table's rows as they were written, the same in every field."""
     given = {name: table.column(name).to_pylist() for name in table.column_names}
-    for name in _FACT_COLUMNS:
+    for name in FACT_COLUMNS:
         given[name] = [None if v is None else dict(v) for v in given[name]]
-    for name in _DETAIL_COLUMNS:
+    for name in DETAIL_COLUMNS:
         given[name] = [None if v is None else _decode_details(v) for v in given[name]]
     given["signals"] = [None if v is None else [_signal(s) for s in v] for v in given["signals"]]
     places = zip(*(given.pop(name) for name in _ORIGIN), strict=True)

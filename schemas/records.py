@@ -156,8 +156,24 @@ class Watermark(
 
 Row = Experience | Retraction | Watermark
 
+
+class RowHead(msgspec.Struct, kw_only=True, gc=False, tag_field="type", tag="experience.v2"):
+    """What cutting windows asks of an experience; the rest stays in its bytes."""
+
+    origin: Origin
+    game: str
+    archetype: str
+    settled_time_ms: int
+    data: msgspec.Raw = msgspec.field(name="", default=msgspec.Raw())
+    """The whole row as it was written."""
+
+
 _rows_decode = msgspec.msgpack.Decoder(list[Row]).decode
-_rows_encode = msgspec.msgpack.Encoder().encode
+_heads_decode = msgspec.msgpack.Decoder(list[RowHead | Retraction | Watermark]).decode
+_raws_decode = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
+_rows_encode = msgspec.msgpack.Encoder(order="deterministic").encode
+"""Rows travel in the bytes that their digest is computed over, so that readers need not make them
+anew."""
 
 
 def encode_rows(rows: list[Row]) -> bytes:
@@ -172,6 +188,19 @@ def decode_rows(value: bytes) -> list[Row]:
         msgspec.MsgspecError: the bytes are no rows: not data to skip but a broken log.
     """
     return _rows_decode(value)
+
+
+def decode_heads(value: bytes) -> list[RowHead | Retraction | Watermark]:
+    """Return what `decode_rows` does, experiences as heads with their bytes.
+
+    Raises:
+        msgspec.MsgspecError: the bytes are no rows, as far as heads show.
+    """
+    rows = _heads_decode(value)
+    for row, data in zip(rows, _raws_decode(value), strict=True):
+        if type(row) is RowHead:
+            row.data = data
+    return rows
 
 
 class WindowFile(msgspec.Struct, frozen=True, kw_only=True):

@@ -73,7 +73,7 @@ class Writer:
         self._from_ms, self._to_ms = from_ms, to_ms
         size = game.windows
         self._rule = WindowRule(max_rows=size.max_rows, max_span_ms=size.max_span_ms)
-        self._cut = WindowFold(partition, lambda _: self._rule)
+        self._cut: WindowFold[Experience] = WindowFold(partition, lambda _: self._rule)
         self._digest = RowSetDigest()
         self._taken = 0
         self._n_windows = 0
@@ -113,7 +113,7 @@ class Writer:
             n_windows=self._n_windows,
         )
 
-    def _put(self, sealed: SealedWindow) -> None:
+    def _put(self, sealed: SealedWindow[Experience]) -> None:
         store_window(self._store, sealed, self._game, "zstd")
         self._n_windows += 1
         for row in sealed.rows:

@@ -6,12 +6,21 @@ import hashlib
 from collections import Counter
 from typing import Literal
 
+import msgspec
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from schemas.arrow import rows_digest, rows_to_table, table_to_rows
+from schemas.arrow import (
+    RowsDigest,
+    encoded_batches,
+    experience_schema,
+    rows_digest,
+    table_to_rows,
+)
 from schemas.game import Game
-from schemas.records import Experience, Window, WindowFile
+from schemas.packed import encode_row
+from schemas.records import Experience, RowHead, Window, WindowFile
 from streams.archiver.store import ArchiveError, ArchiveStore
 from streams.archiver.windows import SealedWindow
 
@@ -30,6 +39,11 @@ _DICTIONARY = [
     "status",
 ]
 """Columns that repeat; decision ids and vectors do not, and would fill a dictionary for nothing."""
+_STATISTICS = [
+    *("origin_partition", "origin_offset", "origin_index", "step"),
+    *("decision_time_ms", "settled_time_ms", "revision", "action", "total", *_DICTIONARY),
+]
+"""Columns that readers filter by; the least and the greatest vector help no one."""
 
 
 def window_path(window_id: str) -> str:
@@ -37,8 +51,23 @@ def window_path(window_id: str) -> str:
     return f"{window_id}.parquet"
 
 
+class WindowContent(msgspec.Struct, frozen=True, kw_only=True):
+    """A window's file and what its rows say."""
+
+    data: bytes
+    """Parquet."""
+    digest: str
+    min_time_ms: int
+    max_time_ms: int
+    reward_versions: list[str]
+    policy_versions: dict[str, int]
+
+
 def store_window(
-    store: ArchiveStore, sealed: SealedWindow, game: Game, compression: Compression
+    store: ArchiveStore,
+    sealed: SealedWindow[RowHead] | SealedWindow[Experience],
+    game: Game,
+    compression: Compression,
 ) -> Window:
     """Write a window's file, unless it is there already, and return what is announced.
 
@@ -49,65 +78,105 @@ def store_window(
         ArchiveError: a row's vector has another length than the game's description says, or other
             rows lie under the window's name.
     """
-    digest = rows_digest(sealed.rows)
+    content = make_window(sealed, game, compression)
     path = window_path(sealed.window_id)
     data = store.get(path)
-    if data is None or not _is_kept(data, path, digest):
-        data = parquet_bytes(sealed, game, digest, compression)
+    if data is None or not _is_kept(data, path, content.digest):
+        data = content.data
         store.put(path, data)
     file = WindowFile(path=path, n_bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
-    return describe(sealed, digest, file)
+    return describe(sealed, content, file)
 
 
-def describe(sealed: SealedWindow, digest: str, file: WindowFile) -> Window:
+def describe(
+    sealed: SealedWindow[RowHead] | SealedWindow[Experience],
+    content: WindowContent,
+    file: WindowFile,
+) -> Window:
     """Return the announcement of a sealed window."""
-    rows = sealed.rows
-    times = [row.decision_time_ms for row in rows]
     return Window(
         window_id=sealed.window_id,
         game=sealed.game,
         archetype=sealed.archetype,
         partition=sealed.partition,
-        n_rows=len(rows),
-        digest=digest,
+        n_rows=len(sealed.rows),
+        digest=content.digest,
         files=[file],
-        first_origin=rows[0].origin,
-        last_origin=rows[-1].origin,
-        min_time_ms=min(times),
-        max_time_ms=max(times),
-        reward_versions=sorted({row.reward_version for row in rows}),
-        policy_versions=dict(sorted(Counter(row.policy_version for row in rows).items())),
+        first_origin=sealed.rows[0].origin,
+        last_origin=sealed.rows[-1].origin,
+        min_time_ms=content.min_time_ms,
+        max_time_ms=content.max_time_ms,
+        reward_versions=content.reward_versions,
+        policy_versions=content.policy_versions,
         rule=sealed.rule,
     )
 
 
-def parquet_bytes(
-    sealed: SealedWindow, game: Game, digest: str, compression: Compression = "zstd"
-) -> bytes:
-    """Return a window as a Parquet file; the same bytes for the same rows and library versions."""
+def make_window(
+    sealed: SealedWindow[RowHead] | SealedWindow[Experience],
+    game: Game,
+    compression: Compression = "lz4",
+) -> WindowContent:
+    """Return a window as a Parquet file; the same bytes for the same rows and library versions.
+
+    Raises:
+        ArchiveError: a row's vector has another length than the game's description says.
+    """
+    schema = experience_schema(game.observation.size, game.actions.n)
+    rows = [row.data if isinstance(row, RowHead) else encode_row(row) for row in sealed.rows]
+    digest, told, sink = RowsDigest(), _Told(), pa.BufferOutputStream()
+    noted = schema.with_metadata({"window_id": sealed.window_id})
     try:
-        table = rows_to_table(sealed.rows, game.observation.size, game.actions.n)
-    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        with _writer(sink, noted, compression) as writer:
+            for batch in encoded_batches(rows, schema, digest):
+                told.take(batch)
+                writer.write_batch(batch, row_group_size=batch.num_rows)
+            writer.add_key_value_metadata({"rows_digest": digest.hexdigest()})
+    except (pa.ArrowException, msgspec.MsgspecError) as error:
         msg = (
             f"window {sealed.window_id} must have the vectors that {game.name} describes; "
             f"got {error}: archive under another URL after the layout has changed"
         )
         raise ArchiveError(msg) from error
-    notes = {"window_id": sealed.window_id, "rows_digest": digest}
-    sink = pa.BufferOutputStream()
-    pq.write_table(
-        table.replace_schema_metadata(notes),
+    return WindowContent(
+        data=bytes(sink.getvalue()),
+        digest=digest.hexdigest(),
+        min_time_ms=min(told.times_ms),
+        max_time_ms=max(told.times_ms),
+        reward_versions=sorted(told.rewards),
+        policy_versions=dict(sorted(told.policies.items())),
+    )
+
+
+class _Told:
+    """What an announcement says of a window's rows."""
+
+    def __init__(self) -> None:
+        self.times_ms: list[int] = []
+        self.rewards: set[str] = set()
+        self.policies: Counter[str] = Counter()
+
+    def take(self, batch: pa.RecordBatch) -> None:
+        self.times_ms += pc.min_max(batch.column("decision_time_ms")).as_py().values()
+        self.rewards.update(pc.unique(batch.column("reward_version")).to_pylist())
+        for found in pc.value_counts(batch.column("policy_version")).to_pylist():
+            self.policies[found["values"]] += found["counts"]
+
+
+def _writer(
+    sink: pa.BufferOutputStream, schema: pa.Schema, compression: Compression
+) -> pq.ParquetWriter:
+    return pq.ParquetWriter(
         sink,
-        row_group_size=max(len(sealed.rows), 1),
+        schema,
         version="2.6",
         data_page_version="1.0",
         compression=compression,
         compression_level=1 if compression == "zstd" else None,
         use_dictionary=_DICTIONARY,
-        write_statistics=True,
+        write_statistics=_STATISTICS,
         store_schema=True,
     )
-    return bytes(sink.getvalue())
 
 
 def read_table(data: bytes, path: str) -> pa.Table:
@@ -117,7 +186,9 @@ def read_table(data: bytes, path: str) -> pa.Table:
         ArchiveError: they are no Parquet file.
     """
     try:
-        return pq.read_table(pa.BufferReader(data), use_threads=False)
+        file = pq.ParquetFile(pa.BufferReader(data))
+        notes = {k: v for k, v in file.metadata.metadata.items() if k != b"ARROW:schema"}
+        return file.read(use_threads=False).replace_schema_metadata(notes)
     except (pa.ArrowException, OSError) as error:
         msg = f"{path} must be a Parquet file of a window; got {error}"
         raise ArchiveError(msg) from error

@@ -12,7 +12,7 @@ from aiokafka import AIOKafkaProducer
 
 from schemas.game import Game
 from schemas.kafka import KafkaSettings
-from schemas.records import Experience, WindowRule, decode_rows, encode_window
+from schemas.records import RowHead, WindowRule, decode_heads, encode_window
 from schemas.topics import Topics
 from streams.archiver.files import Compression, store_window
 from streams.archiver.state import load_progress, save_progress, state_path
@@ -30,7 +30,7 @@ class ArchiverSettings(msgspec.Struct, frozen=True, kw_only=True):
     """A folder, ``file:///folder``, ``s3://bucket/prefix`` or what else `pyarrow.fs` opens."""
     group: str = "archiver"
     """Archivers of one group share the partitions."""
-    compression: Compression = "zstd"
+    compression: Compression = "lz4"
     session_timeout_ms: int = 10_000
     """After this long without a sign of life a dead archiver's partitions move to another."""
     max_records: int = 200
@@ -77,7 +77,7 @@ class Archiver:
         self._topics = topics
         self._games = games
         self._store = ArchiveStore.open(settings.archive_url)
-        self._reader: GroupReader[WindowFold] | None = None
+        self._reader: GroupReader[WindowFold[RowHead]] | None = None
         self._producer: AIOKafkaProducer | None = None
 
     async def run(self, stop: asyncio.Event) -> ArchiverStats:
@@ -113,7 +113,7 @@ class Archiver:
             await producer.stop()
         return self.stats
 
-    async def open_partition(self, partition: int) -> tuple[WindowFold, int]:
+    async def open_partition(self, partition: int) -> tuple[WindowFold[RowHead], int]:
         """Return the fold of a partition and the offset that its state file says."""
         progress = load_progress(self._store, self._topics.experiences, partition)
         fold = WindowFold(partition, self._rule_of, progress)
@@ -136,7 +136,7 @@ class Archiver:
         )
         return ArchiveError(msg)
 
-    def _rule_of(self, first: Experience) -> WindowRule:
+    def _rule_of(self, first: RowHead) -> WindowRule:
         if first.game not in self._games:
             known = ", ".join(sorted(self._games))
             msg = f"game of an experience must be one of {known}; got {first.game}: describe it"
@@ -144,16 +144,16 @@ class Archiver:
         size = self._games[first.game].windows
         return WindowRule(max_rows=size.max_rows, max_span_ms=size.max_span_ms)
 
-    async def _step(self, reader: GroupReader[WindowFold]) -> None:
+    async def _step(self, reader: GroupReader[WindowFold[RowHead]]) -> None:
         """Read what has come, seal, store, announce and advance."""
         for part, records in await reader.take():
             fold = part.state
             if fold is None:
                 continue
-            sealed: list[SealedWindow] = []
+            sealed: list[SealedWindow[RowHead]] = []
             n_rows, n_repeated = fold.n_rows, fold.n_repeated
             for record in records:
-                sealed += fold.take(record.offset, decode_rows(record.value))
+                sealed += fold.take(record.offset, decode_heads(record.value))
                 part.next_offset = record.offset + 1
                 await asyncio.sleep(0)  # decoding a pack takes milliseconds
             if sealed:
@@ -162,7 +162,7 @@ class Archiver:
             self.stats.repeated += fold.n_repeated - n_repeated
         await self._count(reader)
 
-    async def _finish(self, fold: WindowFold, sealed: list[SealedWindow]) -> None:
+    async def _finish(self, fold: WindowFold[RowHead], sealed: list[SealedWindow[RowHead]]) -> None:
         """Store and announce windows, then let the state file say so."""
         announced: list[asyncio.Future[Any]] = []
         for window in sealed:
@@ -185,23 +185,23 @@ class Archiver:
             await future
         await self._save(fold)
 
-    async def _save(self, fold: WindowFold) -> None:
+    async def _save(self, fold: WindowFold[RowHead]) -> None:
         progress = fold.progress()
         await asyncio.to_thread(save_progress, self._store, self._topics.experiences, progress)
 
-    async def _save_all(self, reader: GroupReader[WindowFold]) -> None:
+    async def _save_all(self, reader: GroupReader[WindowFold[RowHead]]) -> None:
         for fold in _folds(reader):
             if fold.n_rows:
                 await self._save(fold)
 
-    async def _count(self, reader: GroupReader[WindowFold]) -> None:
+    async def _count(self, reader: GroupReader[WindowFold[RowHead]]) -> None:
         self.stats.open_rows = sum(fold.n_open for fold in _folds(reader))
         self.stats.partitions = len(reader.parts)
         self.stats.lag = await reader.lag()
 
 
-def _folds(reader: GroupReader[WindowFold]) -> list[WindowFold]:
-    parts: list[Part[WindowFold]] = list(reader.parts.values())
+def _folds(reader: GroupReader[WindowFold[RowHead]]) -> list[WindowFold[RowHead]]:
+    parts: list[Part[WindowFold[RowHead]]] = list(reader.parts.values())
     return [part.state for part in parts if part.state is not None]
 
 

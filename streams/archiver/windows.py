@@ -8,12 +8,36 @@ A window holds consecutive rows of one partition, game and archetype. It is seal
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Generic, Protocol, TypeVar
 
 import msgspec
 
-from schemas.records import Experience, Origin, Row, Watermark, WindowRule
+from schemas.records import Origin, Retraction, Watermark, WindowRule
 
-RuleOf = Callable[[Experience], WindowRule | None]
+
+class Settled(Protocol):
+    """What windows are cut by: an `Experience`, or the head of one."""
+
+    @property
+    def origin(self) -> Origin:
+        """Where it came from."""
+
+    @property
+    def game(self) -> str:
+        """Which game."""
+
+    @property
+    def archetype(self) -> str:
+        """Of which archetype."""
+
+    @property
+    def settled_time_ms(self) -> int:
+        """The watermark that settled it."""
+
+
+R = TypeVar("R", bound=Settled)
+
+RuleOf = Callable[[R], WindowRule | None]
 """The rule of the window that begins with a row; None leaves the row out."""
 
 
@@ -34,14 +58,14 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     """Last row of the last sealed window, by ``game/archetype``."""
 
 
-class SealedWindow(msgspec.Struct, frozen=True, kw_only=True):
+class SealedWindow(msgspec.Struct, Generic[R], frozen=True, kw_only=True):
     """The rows of a sealed window, in order."""
 
     partition: int
     game: str
     archetype: str
     rule: WindowRule
-    rows: list[Experience]
+    rows: list[R]
 
     @property
     def window_id(self) -> str:
@@ -55,7 +79,7 @@ def window_id(game: str, archetype: str, partition: int, first: Origin) -> str:
     return f"{game}/{archetype}/p{partition}/{first.offset}.{first.index}"
 
 
-class _Open(msgspec.Struct):
+class _Open(msgspec.Struct, Generic[R]):
     """A window that still grows."""
 
     game: str
@@ -63,17 +87,19 @@ class _Open(msgspec.Struct):
     rule: WindowRule
     place: Place
     seal_at_ms: int
-    rows: list[Experience]
+    rows: list[R]
 
 
-class WindowFold:
+class WindowFold(Generic[R]):
     """Cuts the rows of one partition into windows.
 
     Rows whose origin does not rise are dropped and counted: logs that were copied, or readers that
     do not read committed, may show a row twice.
     """
 
-    def __init__(self, partition: int, rule_of: RuleOf, progress: Progress | None = None) -> None:
+    def __init__(
+        self, partition: int, rule_of: RuleOf[R], progress: Progress | None = None
+    ) -> None:
         """Begin at the start of the log, or where `progress` says."""
         self.partition = partition
         self.n_repeated = 0
@@ -81,7 +107,7 @@ class WindowFold:
         self.n_rows = 0
         """Rows taken, those of windows that were sealed before a restart left out."""
         self._rule_of = rule_of
-        self._open: dict[str, _Open] = {}
+        self._open: dict[str, _Open[R]] = {}
         self._sealed = dict(progress.sealed) if progress else {}
         self._next = progress.place if progress else Place(0)
 
@@ -90,11 +116,13 @@ class WindowFold:
         """Rows in windows that are not sealed."""
         return sum(len(window.rows) for window in self._open.values())
 
-    def take(self, offset: int, rows: Iterable[Row]) -> list[SealedWindow]:
+    def take(
+        self, offset: int, rows: Iterable[R | Retraction | Watermark]
+    ) -> list[SealedWindow[R]]:
         """Take the rows of the record at `offset` and return the windows that they seal."""
         here = Place(offset, self._next.last_origin)
         last = here.last_origin
-        sealed: list[SealedWindow] = []
+        sealed: list[SealedWindow[R]] = []
         for row in rows:
             if last is not None and row.origin <= last:
                 self.n_repeated += 1
@@ -102,12 +130,12 @@ class WindowFold:
             last = row.origin
             if isinstance(row, Watermark):
                 self._on_watermark(row.watermark_ms, sealed)
-            elif isinstance(row, Experience):
-                self._on_row(row, here, sealed)  # a retraction is implied by the revision after it
+            elif not isinstance(row, Retraction):  # implied by the revision after it
+                self._on_row(row, here, sealed)
         self._next = Place(offset + 1, last)
         return sealed
 
-    def finish(self) -> list[SealedWindow]:
+    def finish(self) -> list[SealedWindow[R]]:
         """Seal what is open, for a log that has come to its end."""
         return [self._seal(key) for key in list(self._open)]
 
@@ -117,7 +145,7 @@ class WindowFold:
         oldest = min(places, key=lambda place: place.next_offset, default=self._next)
         return Progress(partition=self.partition, place=oldest, sealed=dict(self._sealed))
 
-    def _on_row(self, row: Experience, here: Place, sealed: list[SealedWindow]) -> None:
+    def _on_row(self, row: R, here: Place, sealed: list[SealedWindow[R]]) -> None:
         key = f"{row.game}/{row.archetype}"
         done = self._sealed.get(key)
         if done is not None and row.origin <= done:
@@ -135,11 +163,11 @@ class WindowFold:
         if len(window.rows) >= window.rule.max_rows:
             sealed.append(self._seal(key))
 
-    def _on_watermark(self, watermark_ms: int, sealed: list[SealedWindow]) -> None:
+    def _on_watermark(self, watermark_ms: int, sealed: list[SealedWindow[R]]) -> None:
         due = [key for key, window in self._open.items() if window.seal_at_ms <= watermark_ms]
         sealed.extend(self._seal(key) for key in due)
 
-    def _seal(self, key: str) -> SealedWindow:
+    def _seal(self, key: str) -> SealedWindow[R]:
         window = self._open.pop(key)
         self._sealed[key] = window.rows[-1].origin
         return SealedWindow(

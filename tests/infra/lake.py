@@ -12,7 +12,7 @@ import numpy as np
 from schemas.codec import encode_pack
 from schemas.events import Event, Tick
 from schemas.game import Game, parse_game
-from schemas.records import Row, WindowRule
+from schemas.records import Experience, Row, WindowRule
 from streams.archiver import ArchiveStore
 from streams.archiver.files import store_window
 from streams.archiver.windows import WindowFold
@@ -105,6 +105,6 @@ def archive(
     """Write the windows of rows, the unsealed one too; return their ids."""
     store = ArchiveStore.open(str(folder))
     rule = WindowRule(max_rows=max_rows, max_span_ms=3_600_000)
-    cut = WindowFold(partition, lambda _: rule)
+    cut: WindowFold[Experience] = WindowFold(partition, lambda _: rule)
     sealed = [w for i, row in enumerate(rows) for w in cut.take(i, [row])] + cut.finish()
     return [store_window(store, window, game, "zstd").window_id for window in sealed]

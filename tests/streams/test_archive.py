@@ -6,12 +6,15 @@ import asyncio
 from pathlib import Path
 
 import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from pyarrow import fs
 
+from schemas.arrow import rows_to_table
 from schemas.records import Experience, Origin, Window, WindowRule
 from streams.archive import read_archive, read_archive_tables, read_window
-from streams.archiver.files import parquet_bytes, read_rows, store_window
+from streams.archiver.files import make_window, read_rows, store_window
 from streams.archiver.state import load_progress, save_progress, state_path
 from streams.archiver.store import ArchiveError, ArchiveStore
 from streams.archiver.windows import Place, Progress, SealedWindow
@@ -20,7 +23,7 @@ from tests.streams.streamkit import experience, toy_game
 RULE = WindowRule(max_rows=40, max_span_ms=100)
 
 
-def _sealed(n: int = 40, first: int = 0, partition: int = 0) -> SealedWindow:
+def _sealed(n: int = 40, first: int = 0, partition: int = 0) -> SealedWindow[Experience]:
     rows = [experience(Origin(partition, first + i, 0), i) for i in range(n)]
     return SealedWindow(partition=partition, game="toy", archetype="wolf", rule=RULE, rows=rows)
 
@@ -34,7 +37,7 @@ def _store(folder: Path, n_windows: int = 1) -> tuple[ArchiveStore, list[Window]
 @pytest.mark.parametrize("compression", ["zstd", "lz4", "none"])
 def test_parquet_bytes_are_the_same_each_time_and_give_the_rows_back(compression: str) -> None:
     made = [
-        parquet_bytes(_sealed(), toy_game(), "digest", "lz4" if compression == "lz4" else "zstd")
+        make_window(_sealed(), toy_game(), "lz4" if compression == "lz4" else "zstd").data
         for _ in range(3)
     ]
     assert made[0] == made[1] == made[2]
@@ -54,7 +57,7 @@ def test_store_window_describes_what_it_wrote(tmp_path: Path) -> None:
 
 def test_store_window_keeps_a_file_that_holds_the_rows(tmp_path: Path) -> None:
     store, (window,) = _store(tmp_path)
-    other = parquet_bytes(_sealed(), toy_game(), window.digest, "lz4")
+    other = make_window(_sealed(), toy_game(), "lz4").data
     store.put(window.files[0].path, other)  # as an older library may have written it
     again = store_window(store, _sealed(), toy_game(), "zstd")
     assert store.get(window.files[0].path) == other
@@ -97,7 +100,10 @@ def test_read_archive_goes_by_partition_and_origin(tmp_path: Path) -> None:
 
 def test_read_archive_tells_other_rows_and_other_files(tmp_path: Path) -> None:
     store, (window,) = _store(tmp_path)
-    store.put("toy/wolf/p0/0.0.parquet", parquet_bytes(_sealed(), toy_game(), "00ff"))
+    sink = pa.BufferOutputStream()
+    table = rows_to_table(_sealed().rows, 4, 3).replace_schema_metadata({"rows_digest": "00ff"})
+    pq.write_table(table, sink)
+    store.put("toy/wolf/p0/0.0.parquet", bytes(sink.getvalue()))
     with pytest.raises(ArchiveError, match="must hold the rows of digest 00ff; it holds"):
         list(read_archive(str(tmp_path)))
     with pytest.raises(ArchiveError, match="bytes of SHA-256"):

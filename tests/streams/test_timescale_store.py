@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 from schemas.arrow import rows_digest
 from schemas.database import DatabaseSettings
 from schemas.records import Experience, Origin, WindowFile, WindowRule
-from streams.archiver.files import describe, window_path
+from streams.archiver.files import describe, make_window, window_path
 from streams.archiver.windows import WindowFold
 from streams.timescale import DatabaseError, Store, look, stored_rows, window_digest
 from streams.timescale.capabilities import drop_old
 from streams.timescale.errors import Overtaken
 from streams.timescale.store import Batch, Place, stored_digests
 from tests.streams.databases import Server, awkward_rows
-from tests.streams.streamkit import experience, rows_of_log, rule_of
+from tests.streams.streamkit import experience, rows_of_log, rule_of, toy_game
 
 pytestmark = pytest.mark.integration
 TOPIC = "experiences"
@@ -276,9 +276,9 @@ def test_windows_of_the_archive_have_the_same_digest(database: DatabaseSettings)
     sealed = fold.take(0, rows)
     assert len(sealed) > 4
     for window in sealed:
-        digest = rows_digest(window.rows)
-        announced = describe(window, digest, _no_file(window.window_id))
-        assert window_digest(store.connection, announced) == digest
+        content = make_window(window, toy_game())
+        announced = describe(window, content, _no_file(window.window_id))
+        assert window_digest(store.connection, announced) == rows_digest(window.rows)
     store.close()
 
 

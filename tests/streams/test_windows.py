@@ -43,7 +43,7 @@ def _packed(rows: Sequence[Row], cuts: list[int]) -> Packs:
     return packs
 
 
-def _shape(windows: Sequence[SealedWindow]) -> list[tuple[str, list[Origin]]]:
+def _shape(windows: Sequence[SealedWindow[Experience]]) -> list[tuple[str, list[Origin]]]:
     return [(w.window_id, [row.origin for row in w.rows]) for w in windows]
 
 
@@ -124,7 +124,9 @@ def test_window_fold_drops_and_counts_rows_that_come_again(
 
 
 def test_window_fold_leaves_rows_without_a_rule_out() -> None:
-    fold = WindowFold(0, lambda first: RULE if first.archetype == "wolf" else None)
+    fold: WindowFold[Experience] = WindowFold(
+        0, lambda first: RULE if first.archetype == "wolf" else None
+    )
     rows = [experience(Origin(0, i, 0), i, "wolf" if i % 2 else "bear") for i in range(8)]
     assert [w.archetype for w in fold.take(0, rows)] == ["wolf"]
     assert fold.n_open == 0

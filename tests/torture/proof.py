@@ -148,7 +148,7 @@ async def _fold_undisturbed(place: Place, partition: int) -> Undisturbed:
     fold = MakeRewardsFold({"torture": torture_game()}, place.topics)(partition, table)
     size = torture_game().windows
     rule = WindowRule(max_rows=size.max_rows, max_span_ms=size.max_span_ms)
-    cut = WindowFold(partition, lambda first: rule)
+    cut: WindowFold[Experience] = WindowFold(partition, lambda first: rule)
     rows: list[Experience] = []
     windows: dict[str, str] = {}
     n_letters = n_again = 0

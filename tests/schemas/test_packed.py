@@ -1,0 +1,169 @@
+"""Columns straight from bytes: as from objects, from bytes in any form, never from broken ones."""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, seed, settings
+from hypothesis import strategies as st
+
+from schemas.arrow import (
+    RowsDigest,
+    encoded_batches,
+    experience_schema,
+    rows_digest,
+    table_to_rows,
+)
+from schemas.cursor import ALL, Cursor, NotCanonical
+from schemas.packed import CHUNK_BYTES, encode_row, pack
+from schemas.records import (
+    Experience,
+    Origin,
+    Retraction,
+    RowHead,
+    Watermark,
+    decode_heads,
+    encode_rows,
+)
+from tests.schemas.test_records import experiences
+from tests.streams.streamkit import experience, watermark
+
+SCHEMA = experience_schema(4, 3)
+
+
+def made(rows: list[bytes], schema: pa.Schema = SCHEMA) -> tuple[list[Experience], str]:
+    """The rows that columns of these bytes hold, and the digest that comes with them."""
+    digest = RowsDigest()
+    table = pa.Table.from_batches(encoded_batches(rows, schema, digest), schema)
+    table.validate(full=True)
+    return table_to_rows(table), digest.hexdigest()
+
+
+def some(n: int = 9, **more: Any) -> list[Experience]:
+    return [experience(Origin(1, i, i % 3), i, **more) for i in range(n)]
+
+
+def other_forms(row: Experience) -> list[bytes]:
+    """The same row in bytes that its digest is not computed over."""
+    fields: dict[str, Any] = msgspec.msgpack.decode(encode_row(row))
+    unsorted = {**fields, "outcome_facts": dict(reversed(fields["outcome_facts"].items()))}
+    return [
+        msgspec.msgpack.encode({**fields, "opponent_id": None}),
+        msgspec.msgpack.encode({**fields, "revision": 0, "explored": False}),
+        msgspec.msgpack.encode(dict(reversed(fields.items()))),
+        msgspec.msgpack.encode({**fields, "of_a_later_version": [1, {"x": None}]}),
+        msgspec.msgpack.encode(unsorted),
+        msgspec.msgpack.encode({**fields, "total": int(row.total)}),
+        encode_row(row).replace(b"\xa4step\x07", b"\xa4step\xcc\x07"),
+        encode_row(row).replace(b"\xa4game\xa3toy", b"\xa4game\xd9\x03toy"),
+        encode_row(row).replace(b"\xa4step\x07", b"\xa4step\xd3" + struct.pack(">q", 7)),
+    ]
+
+
+def test_columns_take_every_form_of_a_row() -> None:
+    row = experience(Origin(0, 7, 0), 7, total=1.0, outcome_facts={"a": 1.0, "b": 2.0})
+    forms = other_forms(row)
+    assert all(form != encode_row(row) for form in forms)
+    for form in forms:
+        assert msgspec.msgpack.decode(form, type=Experience) == row
+        assert made([encode_row(row), form, form]) == ([row] * 3, rows_digest([row] * 3))
+
+
+@seed(1)
+@settings(max_examples=60, deadline=None, database=None)
+@given(st.lists(experiences, min_size=1, max_size=30))
+def test_columns_and_digest_are_those_of_the_objects(rows: list[Experience]) -> None:
+    encoded = [msgspec.msgpack.encode(row) for row in rows]  # maps in any order
+    assert made(encoded, experience_schema(2, 3)) == (rows, rows_digest(rows))
+
+
+NUMBERS = [0, 1, 127, 128, 255, 256, 65_535, 65_536, 2**32 - 1, 2**32, 2**63 - 1]
+NUMBERS += [-1, -32, -33, -128, -129, -32_768, -32_769, -(2**31), -(2**31) - 1, -(2**63)]
+
+
+def test_numbers_of_all_sizes_survive_alone_and_side_by_side() -> None:
+    rows = [
+        msgspec.structs.replace(some(1)[0], origin=Origin(0, i, 0), step=number)
+        for i, number in enumerate(NUMBERS)
+    ]
+    for part in [rows, *([row] for row in rows)]:
+        assert made([encode_row(row) for row in part]) == (part, rows_digest(part))
+
+
+@pytest.mark.parametrize("size", [0, 1, 31, 32, 255, 256, 65_535, 65_536])
+def test_texts_and_bytes_of_all_sizes_survive(size: int) -> None:
+    odd: dict[str, Any] = {"world": "ä" * (size // 2), "continuous": b"\xff" * size, "arm": ""}
+    rows = [*some(3), *some(3, **odd), *some(2, policy_version="x" * size)]
+    assert made([encode_row(row) for row in rows]) == (rows, rows_digest(rows))
+
+
+def test_rows_are_made_into_columns_some_megabytes_at_a_time() -> None:
+    vector = np.zeros(60_000, "<f4").tobytes()
+    rows = some(80, observation=vector, next_observation=None)
+    schema = experience_schema(60_000, 3)
+    digest = RowsDigest()
+    batches = list(encoded_batches([encode_row(row) for row in rows], schema, digest))
+    assert len(batches) == -(-80 // -(-CHUNK_BYTES // len(encode_row(rows[0]))))
+    assert sum(batch.num_rows for batch in batches) == digest.n_rows == 80
+    assert digest.hexdigest() == rows_digest(rows)
+
+
+def test_values_that_fit_no_column_are_refused() -> None:
+    row = some(1)[0]
+    bad_text = encode_row(row).replace(b"wolf", b"wo\xfff")
+    with pytest.raises(pa.ArrowInvalid):
+        made([bad_text])
+    with pytest.raises(pa.ArrowInvalid, match="UTF"):
+        made([encode_row(row), bad_text])
+    with pytest.raises(pa.ArrowInvalid, match="observation of 12 bytes where there must be 16"):
+        made([encode_row(row), encode_row(some(1, observation=bytes(12))[0])])
+    with pytest.raises(pa.ArrowInvalid, match="action must be a whole number of 32 bits"):
+        made([encode_row(some(1, action=2**31)[0])])
+    with pytest.raises(pa.ArrowInvalid, match="64 bits"):
+        made([encode_row(some(1, step=2**63)[0])])
+    with pytest.raises(msgspec.MsgspecError):
+        made([msgspec.msgpack.encode({"type": "experience.v2"})])
+
+
+def test_heads_hold_the_bytes_of_their_rows() -> None:
+    row = some(1)[0]
+    gone = Retraction(
+        decision_id="d",
+        revision=0,
+        origin=Origin(1, 2, 3),
+        game="toy",
+        archetype="wolf",
+        actor_id="a",
+        total=0.5,
+    )
+    mark = watermark(Origin(1, 3, 0), 7)
+    found = decode_heads(encode_rows([row, gone, mark, row]))
+    assert [type(head) for head in found] == [RowHead, Retraction, Watermark, RowHead]
+    head = found[0]
+    assert isinstance(head, RowHead)
+    assert bytes(head.data) == encode_row(row)
+    assert (head.origin, head.game, head.archetype) == (row.origin, row.game, row.archetype)
+    assert (found[1], found[2]) == (gone, mark)
+
+
+def test_cursor_refuses_what_is_not_written() -> None:
+    for value in (b"\xc0", b"\xca\0\0\0\0", b"\xc7\0\1"):  # nil, float32, an extension
+        packed = pack([value])
+        with pytest.raises(NotCanonical):
+            Cursor(packed.data, packed.starts).skip(ALL)
+        with pytest.raises(NotCanonical):
+            Cursor(packed.data, packed.starts).real(ALL)
+
+
+def test_cursor_skips_values_of_any_shape() -> None:
+    values: list[Any] = [[1, [2, {"a": [b"x", "y"]}]], {"k": -5}, 1.5, "text", b"\0" * 300, [], {}]
+    data = [msgspec.msgpack.encode(value) for value in values]
+    packed = pack(data)
+    cursor = Cursor(packed.data, packed.starts)
+    assert [bytes(part) for part in cursor.parts(cursor.skip(ALL))] == data
+    assert (cursor.at == packed.starts + packed.sizes).all()
