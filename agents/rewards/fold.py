@@ -15,7 +15,7 @@ from agents.rewards.account import Actor, Open
 from agents.rewards.outbox import Outbox
 from agents.rewards.room import make_room
 from agents.rewards.rules import CustomRule, Rule, compile_rewards, has_custom
-from agents.rewards.settle import content_digest, cut_off_ms, experience, seen
+from agents.rewards.settle import concerns, content_digest, cut_off_ms, experience, seen
 from agents.rewards.signals import with_signal
 from agents.rewards.state import Cache, States
 from agents.rewards.timers import (
@@ -369,7 +369,7 @@ class RewardsFold:
         late = time_ms <= self._watermark_ms
         for entry in actor.settled:
             within = time_ms <= cut_off_ms(entry, self._domain(entry))
-            if _concerns(event, entry) or (late and within):  # a standing before it counts, too
+            if concerns(event, entry) or (late and within):  # a standing before it counts, too
                 place = self._out.place
                 retracted = self._retraction(event, entry)
                 entry.revision += 1
@@ -393,10 +393,3 @@ class RewardsFold:
             actor_id=event.actor_id,
             total=entry.total,
         )
-
-
-def _concerns(event: ActorEvent, entry: Open) -> bool:
-    """Whether an event that is not late may say something of a settled decision."""
-    if isinstance(event, Outcome):
-        return event.decision_id == entry.decision_id
-    return not isinstance(event, Snapshot) and event.episode == entry.episode

@@ -13,7 +13,14 @@ from agents.rewards.delayed import NOTHING, delayed
 from agents.rewards.facts import clip
 from agents.rewards.rules import Rule
 from agents.rewards.signals import aggregate
-from schemas.events import Decision, mask_bytes, vector_bytes
+from schemas.events import (
+    ActorEvent,
+    Decision,
+    Outcome,
+    Snapshot,
+    mask_bytes,
+    vector_bytes,
+)
 from schemas.game import Domain
 from schemas.records import Experience, Origin, Status
 
@@ -134,3 +141,10 @@ def _decided(event: Decision) -> dict[str, Any]:
     if event.continuous is not None:
         fields["continuous"] = vector_bytes(event.continuous)
     return fields
+
+
+def concerns(event: ActorEvent, entry: Open) -> bool:
+    """Return whether an event that is not late may say something of a settled decision."""
+    if isinstance(event, Outcome):
+        return event.decision_id == entry.decision_id
+    return not isinstance(event, Snapshot) and event.episode == entry.episode

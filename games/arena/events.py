@@ -17,8 +17,10 @@ from games.arena.rewards import TEAM
 from games.arena.rule import HEADS, action_slice
 from games.arena.settings import GAME
 from games.match import Result
-from schemas.events import Decision, EpisodeEnd, Outcome
+from schemas.events import Decision, Detail, EpisodeEnd, Outcome
 from schemas.practice import Head
+
+Details = dict[str, Detail]
 
 _TOLD: Final[dict[str, tuple[str, ...]]] = {
     "aggressive": ("damage_dealt", "kills", "damage_taken", "deaths"),
@@ -69,6 +71,7 @@ class Chosen(NamedTuple):
     explored: bool
     version: str
     aim: NDArray[np.float32] | None = None
+    details: Details | None = None
 
 
 def full_mask(head: Head, legal: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -109,6 +112,7 @@ def decided(
         explored=chosen.explored,
         opponent_id="scripted",
         action_type=head,
+        details=chosen.details,
     )
 
 
@@ -130,11 +134,13 @@ def outcomes(
     facts: dict[str, float],
     ended: tuple[bool, bool],
     after: NDArray[np.float32],
+    details: Details,
     now_ms: int,
 ) -> Iterator[Outcome]:
     """Yield what came of each head's decision: the same, for they were one step.
 
-    `ended` is (terminated, truncated), `after` the observation after the step.
+    `ended` is (terminated, truncated), `after` the observation after the step;
+    the details are told once, with what came of the combat action.
     """
     terminated, truncated = ended
     for head in HEADS:
@@ -147,6 +153,7 @@ def outcomes(
             terminated=terminated,
             truncated=truncated,
             next_observation=after.tobytes() if truncated else None,
+            details=details if head == "combat" else None,
         )
 
 

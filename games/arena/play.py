@@ -6,6 +6,7 @@ said.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -23,7 +24,8 @@ from games.arena.rule import HEADS, ScriptedRule, action_slice
 from games.arena.scripted import scripted
 from games.arena.settings import FOLLOWED, GAME, ArenaSettings
 from games.arena.sight import Ints
-from games.arena.view import observe
+from games.arena.view import enemy_facts, observe
+from games.arena.windows import enemy_details, step_details
 from games.arena.world import Arena, Orders
 from games.match import MatchEnd, Result, Step
 from games.seeds import match_seed, stream_keys
@@ -85,21 +87,9 @@ class ArenaMatches:
         own = scripted(arena, self._degree)
         aim, density, strayed = explored_aim(own.aim, self._epsilon, self._aims, 0)
         orders = self._orders(own, aim, asked, alive)
-        events: list[ActorEvent] = []
         seats = [self._seat(w, slot) for w, slot in np.argwhere(alive).tolist()]
-        for row, seat in enumerate(seats):
-            w = self._world_of(seat)
-            for head in HEADS:
-                legal, choice = asked[head]
-                chosen = _chosen(choice, row, head, self._version(w))
-                if head == "aim":
-                    chosen = chosen._replace(
-                        aim=np.ascontiguousarray(orders.aim[:, 0, seat.slot, w]),
-                        propensity=float(density[seat.slot, w]),
-                        explored=bool(strayed[seat.slot, w]),
-                        version="scripted",
-                    )
-                events.append(decided(seat, head, chosen, seen[w, seat.slot], legal[row], now_ms))
+        aims = (aim[:, 0], density, strayed)
+        events: list[ActorEvent] = list(self._decided(seats, asked, aims, seen, now_ms))
         facts = arena.step(orders)
         facts["survived"] = survived(arena)
         events += self._came(seats, facts, now_ms)
@@ -176,7 +166,34 @@ class ArenaMatches:
             heads[head] = choice
         return Orders(heads["combat"], heads["movement"], heads["skill"], aim)
 
-    # -- what came of them
+    # -- what is told of them
+
+    def _decided(
+        self,
+        seats: list[Seat],
+        asked: dict[Head, _Asked],
+        aims: tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_]],
+        seen: NDArray[np.float32],
+        now_ms: int,
+    ) -> Iterator[ActorEvent]:
+        order, enemies = self._arena.sight().order[0], enemy_facts(self._arena, 0)
+        aim, density, strayed = aims
+        for row, seat in enumerate(seats):
+            w, slot = self._world_of(seat), seat.slot
+            for head in HEADS:
+                legal, choice = asked[head]
+                chosen = _chosen(choice, row, head, self._version(w))
+                if head == "combat":
+                    told = enemy_details(seat.archetype, order[slot, :, w], enemies[w, slot])
+                    chosen = chosen._replace(details=told)
+                elif head == "aim":
+                    chosen = chosen._replace(
+                        aim=np.ascontiguousarray(aim[:, slot, w]),
+                        propensity=float(density[slot, w]),
+                        explored=bool(strayed[slot, w]),
+                        version="scripted",
+                    )
+                yield decided(seat, head, chosen, seen[w, slot], legal[row], now_ms)
 
     def _came(self, seats: list[Seat], facts: Facts, now_ms: int) -> list[ActorEvent]:
         arena = self._arena
@@ -188,7 +205,9 @@ class ArenaMatches:
             mine = {name: float(f[slot, w]) for name, f in told[seat.archetype].items()}
             terminated = bool(gone[w] or not arena.alive[0, slot, w])
             ended = (terminated, bool(over[w]) and not terminated)
-            said += outcomes(seat, mine, ended, after[w, slot], now_ms)
+            x, y = float(arena.x[0, slot, w]), float(arena.y[0, slot, w])
+            details = step_details(arena.dealt[1, :, w], x, y)
+            said += outcomes(seat, mine, ended, after[w, slot], details, now_ms)
         return said
 
     def _ended(self, now_ms: int) -> list[ActorEvent]:

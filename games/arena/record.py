@@ -154,7 +154,7 @@ def _batch(
     columns = {key: column[order] for key, column in columns.items()}
     same = (np.diff(columns["match"]) == 0) & (np.diff(columns["actor"]) == 0)
     columns["first"] = np.concatenate([[True], ~same])
-    columns["target"] = _later(columns.pop("patch"), columns["first"])
+    columns["target"] = later(columns.pop("patch"), columns["first"])
     return columns
 
 
@@ -208,7 +208,7 @@ def _scene_rows(scene: Scenes, match: Ints) -> dict[str, NDArray[Any]]:
     return {f"scene.{name}": np.moveaxis(part, -1, 0)[match] for name, part in parts}
 
 
-def _later(patch: Ints, first: Flags) -> Ints:
+def later(patch: Ints, first: Flags) -> Ints:
     """Return where each row's actor stands 8 steps later, or at its episode's end if that is first.
 
     `patch` is where it stands after the row's step.
