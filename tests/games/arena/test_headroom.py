@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from benchmarks.arena_experts import EXPERTS
 from games.arena.practice import ArenaPractice
 from schemas.practice import ARCHETYPES, Head
-from tests.games.arena.experts import EXPERTS
 
 N = 40
 LEAST = 0.70

@@ -109,7 +109,7 @@ def test_rows_are_what_the_arena_held(
         observation, enemies, picture = held.before[place]
         assert np.array_equal(rows.observation[i], observation)
         assert rows.enemies[i] == pytest.approx(enemies, abs=1e-6)
-        assert (rows.maps[i] != picture).mean() < 1e-3  # places on a pixel's edge, and hills'
+        assert (rows.maps[i] != picture).mean() < 3e-3  # a few stand on a pixel's edge
         assert rows.threat[i] == pytest.approx(held.threat[place], abs=1e-6)
         assert rows.target[i] == held.patch[at[min(i + rules.LOOK_AHEAD - 1, end[i])]]
         n_checked += 1
