@@ -19,9 +19,10 @@ from games.arena.world import Arena
 from schemas.practice import ARCHETYPES
 
 mpl.use("agg")
-from matplotlib import pyplot as plt  # noqa: E402 - the backend is chosen first
+from matplotlib import patches  # noqa: E402 - the backend is chosen first
+from matplotlib import pyplot as plt  # noqa: E402
 
-STEPS = (0, 12, 24)
+STEPS = (0, 10, 16)
 COLOURS = ("#1f77b4", "#d62728")
 
 
@@ -32,7 +33,7 @@ def draw(axes: Any, arena: Arena) -> None:
     axes.set_xticks([-16, 0, 16])
     axes.set_yticks([-16, 0, 16])
     for x, y in arena.hill[:, :, 0]:
-        axes.add_patch(plt.Circle((x, y), rules.HILL_RADIUS, color="#d9c9a3", zorder=0))
+        axes.add_patch(patches.Circle((x, y), rules.HILL_RADIUS, color="#d9c9a3", zorder=0))
     gale_x, gale_y = (float(part[0, 0, 0]) for part in arena.gale())
     axes.annotate(
         "", (4 * gale_x, 14 + 4 * gale_y), (0, 14), arrowprops={"arrowstyle": "->", "color": "gray"}
