@@ -94,13 +94,13 @@ class ControlWorld:
         observation, reward, terminated, truncated, _ = self._env.step(chosen)
         anew = self._ended
         self._see(observation)
-        ended = [terminated.reshape(self._size), truncated.reshape(self._size)]
-        self._ended = ended[0] | ended[1]
+        terminated, truncated = terminated.reshape(self._size), truncated.reshape(self._size)
+        self._ended = terminated | truncated
         nothing = np.zeros((*self._size, 2), np.float32)
         result = Result(
-            (self._control.scale * reward).reshape(self._size).astype(np.float32), *ended,
-            self._observation, np.zeros((*self._size, 1), np.float32), own, nothing,
-            [(int(s), float(ended[1][s, b])) for s, b in np.argwhere(self._ended)],
+            (self._control.scale * reward).reshape(self._size).astype(np.float32), terminated,
+            truncated, self._observation, np.zeros((*self._size, 1), np.float32), own, nothing,
+            [(int(s), float(truncated[s, b])) for s, b in np.argwhere(self._ended)],
         )  # fmt: skip
         return self._view(anew), result
 

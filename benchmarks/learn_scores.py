@@ -86,7 +86,8 @@ def make(settings: ValueSettings, control: Control, seeds: list[int]) -> ValueSt
 def returns(stack: ValueStack, control: Control, n_episodes: int) -> NDArray[np.float32]:
     """Return the greedy policies' mean returns [S] over whole episodes."""
     world = ControlWorld(stack.n_models, control)
-    return world.play("combat", stack.act, n_episodes, seed=99_991).mean(1)
+    scores: NDArray[np.float32] = world.play("combat", stack.act, n_episodes, seed=99_991).mean(1)
+    return scores
 
 
 def practised(trial: Trial, quick: bool) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import importlib
 import json
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,7 @@ def main() -> None:
     encoder = d3rlpy.models.encoders.VectorEncoderFactory(hidden_units=[128, 128])
     scaler = d3rlpy.preprocessing.StandardObservationScaler
     shared = {"learning_rate": 1e-3, "batch_size": 128, "encoder_factory": encoder}
-    kinds = {
+    kinds: dict[str, Callable[[], Any]] = {
         "cql": lambda: d3rlpy.algos.DiscreteCQLConfig(
             **shared, gamma=0.99, alpha=1.0, target_update_interval=200,
             observation_scaler=scaler(),

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from schemas.practice import Bools, Floats
 
 End = tuple[int, int, int, float]
@@ -32,7 +34,7 @@ def ended_matches(
 
 
 def _matches(first: Bools, pack: int) -> list[int]:
-    found: list[int] = first.reshape(-1, pack).any(1).nonzero()[0].tolist()
+    found: list[int] = np.flatnonzero(first.reshape(-1, pack).any(axis=1)).tolist()
     return found
 
 
@@ -62,5 +64,5 @@ def credit(
             continue
         lived = valid[s, span, columns]
         last = t - lived[::-1].argmax(0)
-        there = lived.any(0).nonzero()[0]
+        there = np.flatnonzero(lived.any(axis=0))
         reward[s, last[there], m * pack + there] += weight * (2.0 * score - 1.0)
