@@ -42,6 +42,8 @@ class OnPolicySettings(TypeSettings, frozen=True, kw_only=True, forbid_unknown_f
     """Policy versions that a fragment may be behind; older ones are dropped."""
     rho_max: Annotated[float, Meta(gt=0)] = 1.0
     c_max: Annotated[float, Meta(gt=0)] = 1.0
+    result_weight: Rule = 0.0
+    """What a won match adds to each actor's last reward while practising, and a lost one takes."""
     clone_updates: Annotated[int, Meta(ge=0)] = 0
     """Updates of cloning before the first practice."""
     clone_scale: Rule = 1.0
@@ -218,7 +220,9 @@ class OnPolicyStack(abc.ABC):
             choice = sample(log_probs, uniform[:, t])
             return choice, np.take_along_axis(log_probs, choice[..., None], -1)[..., 0]
 
-        fragments, measures = gather(world, self._head, act, n_matches, steps, seed)
+        fragments, measures = gather(
+            world, self._head, act, n_matches, steps, seed, settings.result_weight
+        )
         if not self._fixed:
             seen = zip(fragments.observation, fragments.valid, strict=True)
             self._fix([rows[valid] for rows, valid in seen])

@@ -39,6 +39,8 @@ class SacSettings(TypeSettings, frozen=True, kw_only=True, forbid_unknown_fields
     """Gathered rows that are kept for each model."""
     practice_steps: Annotated[int, Meta(ge=1)] = 128
     """Steps of a practice; as long as a match, or its end is never seen."""
+    result_weight: Annotated[float, Meta(ge=0)] = 0.0
+    """What a won match adds to each actor's last reward while practising, and a lost one takes."""
     polyak: Annotated[float, Meta(gt=0, le=1)] = 0.005
     """Share that the target critics move towards the critics in an update."""
     target_entropy: float = -2.0
@@ -244,7 +246,9 @@ class SacStack:
             aim, log_prob = self._decide(view, noise[:, t])
             return (uniform[:, t] if t < n_random else aim), log_prob
 
-        fragments, measures = gather(world, "aim", act, settings.practice_matches, steps, seed)
+        fragments, measures = gather(
+            world, "aim", act, settings.practice_matches, steps, seed, settings.result_weight
+        )
         if not self._fixed:
             seen = zip(fragments.observation, fragments.valid, strict=True)
             self._actor.normaliser.fix([rows[valid] for rows, valid in seen])

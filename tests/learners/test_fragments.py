@@ -10,7 +10,7 @@ import torch
 
 from learners.fragments import Fragments, gather, is_fresh, joined, of_rows
 from learners.on_policy import Appraisal, Pool, Windows, sample
-from schemas.practice import Episodes, View
+from schemas.practice import Episodes, Result, View
 from tests.learners.model_types.toy import STEPS, ToyWorld, toy_episodes
 
 
@@ -36,6 +36,29 @@ def test_gathered_fragments_follow_each_other_and_end_cut() -> None:
     assert (fragments.log_behaviour[:, 4] == -4).all()
     assert measures["win_rate"].tolist() == [1.0, 1.0]
     assert measures["episode_length"].tolist() == [9.0, 9.0]
+
+
+def test_results_are_credited_to_all_of_a_pack_and_to_none_of_a_cut_match() -> None:
+    """The toy's matches are won; its first (of five actors) is cut at the limit, not its second."""
+
+    def act(t: int, view: View) -> tuple[np.ndarray, np.ndarray]:
+        return view.legal.argmax(-1), np.zeros(view.alive.shape, np.float32)
+
+    class Told(ToyWorld):
+        """Tells every match that ended; actor 7 falls at step 3."""
+
+        def step(self, choice: np.ndarray | None) -> tuple[View, Result]:
+            view, result = super().step(choice)
+            ended = [(s, 1.0) for s in range(2) for _ in range(2)] if result.matches else []
+            view.alive[:, 7] = self._step % STEPS < 4
+            return view, dataclasses.replace(result, matches=ended)
+
+    plain, _ = gather(Told(2), "movement", act, 2, STEPS + 3, 3)
+    paid, _ = gather(Told(2), "movement", act, 2, STEPS + 3, 3, result_weight=2.0)
+    more = paid.reward - plain.reward
+    assert more.sum() == 2 * 5 * 2.0
+    assert (more[:, STEPS - 1, [5, 6, 8, 9]] == 2.0).all()
+    assert (more[:, 3, 7] == 2.0).all()
 
 
 def test_rows_are_cut_in_pieces_in_order() -> None:
