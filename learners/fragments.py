@@ -69,6 +69,7 @@ def gather(
     n_steps: int,
     seed: int,
     result_weight: float = 0.0,
+    reward_weight: float = 1.0,
 ) -> tuple[Fragments, dict[str, NDArray[np.float32]]]:
     """Return the fragments of ``n_steps`` steps and what they measure, each [S].
 
@@ -85,6 +86,7 @@ def gather(
         result_weight: added to the last reward of every actor of a match that was won, and taken
             from it where it was lost: of the fallen, too, whose fall the others paid for or not.
             A match that reached the limit of steps counts for nobody.
+        reward_weight: share of the world's own rewards that is paid.
     """
     view = world.begin(head, n_matches, seed)
     columns: dict[str, list[NDArray[Any]]] = {}
@@ -108,6 +110,7 @@ def gather(
     stacked["truncated"][:, -1] |= ~stacked["terminated"][:, -1]
     fragments = Fragments(**stacked)
     measures = _measures(fragments, won)
+    np.multiply(fragments.reward, np.float32(reward_weight), out=fragments.reward)
     if result_weight > 0:
         _credit(fragments, ends, world.layout.pack, result_weight)
     return fragments, measures

@@ -10,7 +10,7 @@ from torch import nn
 
 from learners.feeds import Feeds, feeds
 from learners.model_types.actor_critic import OnPolicySettings, OnPolicyStack
-from learners.model_types.base import Port, Preset, Stack, TypeSettings
+from learners.model_types.base import Port, Preset, Stack, TypeSettings, checked
 from learners.networks import mask_illegal
 from learners.on_policy import CHUNK_ROWS, Batch, Windows
 from learners.stack.layers import unstack
@@ -159,14 +159,12 @@ class MovementPpo:
         device: torch.device,
     ) -> Stack:
         """Return a new stack."""
-        if not isinstance(settings, MovementSettings):
-            msg = f"settings must be MovementSettings; got {type(settings).__name__}"
-            raise TypeError(msg)
+        own = checked(settings, MovementSettings)
         n_actions = layout.n_actions["movement"]
-        net = seeded(lambda: MovementNet(settings, layout.n_features, n_actions), seeds)
+        net = seeded(lambda: MovementNet(own, layout.n_features, n_actions), seeds)
         net = net.to(device)
         return MovementStack(
-            settings, layout, seeds, rates, device,
+            own, layout, seeds, rates, device,
             net=net, normaliser=net.normaliser, head="movement", windows=Windows(),
         )  # fmt: skip
 

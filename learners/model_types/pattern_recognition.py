@@ -19,14 +19,13 @@ from torch import nn
 from torch.nn import functional
 
 from learners.model_types.ahead import begins, following
-from learners.model_types.base import Port, Preset, Share, TypeSettings
+from learners.model_types.base import Port, Preset, Share, TypeSettings, checked
 from learners.model_types.spatial_vit import choice_loss, frequencies
 from learners.model_types.supervised import (
     Columns,
     SupervisedSettings,
     SupervisedStack,
     Tensors,
-    checked,
 )
 from learners.stack.attention import MASKED, Block, run
 from learners.stack.layers import LayerNorm, Linear, Table, unstack

@@ -17,13 +17,12 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
-from learners.model_types.base import LearnError, Port, Preset, TypeSettings
+from learners.model_types.base import LearnError, Port, Preset, TypeSettings, checked
 from learners.model_types.supervised import (
     Columns,
     SupervisedSettings,
     SupervisedStack,
     Tensors,
-    checked,
 )
 from learners.stack.attention import Block, run
 from learners.stack.layers import LayerNorm, Linear, Table, unstack

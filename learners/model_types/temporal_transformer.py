@@ -19,13 +19,12 @@ from torch import nn
 from torch.nn import functional
 
 from learners.model_types.ahead import begins, discounted_ahead, following, pack_steps
-from learners.model_types.base import Port, Preset, TypeSettings
+from learners.model_types.base import Port, Preset, TypeSettings, checked
 from learners.model_types.supervised import (
     Columns,
     SupervisedSettings,
     SupervisedStack,
     Tensors,
-    checked,
 )
 from learners.stack.attention import RelativeBlock, run
 from learners.stack.layers import LayerNorm, Linear, unstack

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from learners.fragments import Fragments, gather, is_fresh, joined, of_rows
-from learners.on_policy import Appraisal, Pool, Windows, sample
+from learners.on_policy import Appraisal, Correction, Pool, Windows, appraise, sample
 from schemas.practice import Episodes, Result, View
 from tests.learners.model_types.toy import STEPS, ToyWorld, toy_episodes
 
@@ -113,6 +113,24 @@ def _pool(windows: Windows, n_steps: int = 12) -> Pool:
     states = torch.zeros(2, len(windows.starts(n_steps)), fragments.valid.shape[2], 2, 1, 3)
     pool.appraisal = Appraisal(where, where, where, where, states)
     return pool
+
+
+def test_late_rows_are_appraised_by_hand() -> None:
+    """Chosen with 1/2, 1 and 1 by an older policy, with 1, 1/2 and 1/4 by the present one."""
+    rows = toy_episodes(n_matches=1).take(np.arange(3))
+    fragments = of_rows([rows], "combat", 3, [_every(rows)])
+    for name, values in (("reward", [1, 0, 2]), ("log_behaviour", np.log([0.5, 1, 1]))):
+        getattr(fragments, name)[0, :, 0] = values
+    fragments.terminated[0, :, 0] = [False, False, True]
+    fragments.truncated[:] = False
+    one = torch.ones(1, 3, 1)
+    proximal = torch.tensor([1, 0.5, 0.25]).log().view(1, 3, 1)
+    told = appraise(fragments, proximal, one, one, Correction(0.5, 0.5, 1.0, 1.0))
+    torch.testing.assert_close(told.rho.flatten(), torch.tensor([1, 0.5, 0.25]))
+    torch.testing.assert_close(told.target.flatten(), torch.tensor([1.4453125, 0.78125, 1.25]))
+    advantage = torch.tensor([0.4453125, -0.4375, 1.0])
+    advantage = (advantage - advantage.mean()) / advantage.std(correction=0)
+    torch.testing.assert_close(told.advantage.flatten(), advantage)
 
 
 def test_pool_gives_every_piece_once_before_any_twice() -> None:
