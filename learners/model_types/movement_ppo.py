@@ -136,9 +136,10 @@ class MovementPpo:
         if name == "classic":
             return MovementSettings(learning_rate=3e-5, clone_updates=500)
         return MovementSettings(
-            shared=(), actor=(128, 128), critic=(128, 128), layer_norm=True,
-            learning_rate=5e-4, batch=2048, practise_every=16, practice_matches=16,
-            fragment_steps=128, clone_updates=160, grad_clip=0.5, trace=0.95, updates=2000,
+            shared=(), actor=(64, 64), critic=(64, 64), layer_norm=True,
+            learning_rate=1.5e-3, batch=4096, practise_every=10, practice_matches=32,
+            fragment_steps=128, clone_updates=60, grad_clip=0.5, trace=0.95, entropy=0.003,
+            result_weight=2.0, reward_weight=0.2, updates=1000,
         )  # fmt: skip
 
     def inputs(self, layout: Layout) -> list[Port]:

@@ -187,10 +187,10 @@ class TeamCoordination:
         if name == "classic":
             return TeamSettings(batch=32, clone_updates=500, fragment_steps=136)
         return TeamSettings(
-            encoder=(128,), width=64, n_layers=1, critic=(128, 128), layer_norm=True,
-            learning_rate=5e-4, batch=64, practise_every=16, practice_matches=16,
-            piece_steps=16, burn_in=8, fragment_steps=136, clone_updates=160, grad_clip=0.5,
-            trace=0.95, updates=2000,
+            width=48, n_layers=1, critic=(64, 64), layer_norm=True,
+            learning_rate=1e-3, batch=16, practise_every=10, practice_matches=24,
+            piece_steps=32, burn_in=4, fragment_steps=132, clone_updates=60, grad_clip=0.5,
+            trace=0.95, entropy=0.003, result_weight=2.0, reward_weight=0.2, updates=1000,
         )  # fmt: skip
 
     def inputs(self, layout: Layout) -> list[Port]:
