@@ -38,7 +38,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     weight_decay: float | None = None
     accumulate: int | None = None
     patience: int = 20
-    judge_matches: int = 24
+    judge_matches: int = 16
     evaluate_matches: int = 100
     updates: int | None = None
 

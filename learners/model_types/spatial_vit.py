@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
+from learners.feeds import Feeds, feeds
 from learners.model_types.base import LearnError, Port, Preset, TypeSettings
 from learners.model_types.supervised import (
     Columns,
@@ -214,6 +215,10 @@ class VitStack(SupervisedStack):
     def graph(self, i: int) -> nn.Module:
         """Return ``maps -> scores`` of model i."""
         return VitGraph(unstack(self._net, i)).eval()
+
+    def feeds(self, rows: Episodes, n: int) -> Feeds:
+        """Return real inputs of the graph."""
+        return feeds(TYPE.inputs(self._layout), rows, n)
 
 
 class SpatialVit:
