@@ -233,7 +233,7 @@ class SpatialVit:
         if name == "classic":
             return VitSettings(learning_rate=3e-4, checkpointing=True)
         return VitSettings(
-            width=64, depth=3, heads=4, inner=2, batch=64, learning_rate=1e-3, updates=1_500,
+            width=64, depth=3, heads=4, inner=2, batch=64, learning_rate=1e-3, updates=300,
             weight_decay=0.05, dropout=0.1, flip_y=True,
         )  # fmt: skip
 

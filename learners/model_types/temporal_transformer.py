@@ -310,7 +310,7 @@ class TemporalTransformer:
         if name == "classic":
             return TemporalSettings(checkpointing=True)
         return TemporalSettings(
-            width=64, heads=4, inner=2, batch=16, learning_rate=1e-3, updates=1_000,
+            width=64, heads=4, inner=2, batch=16, learning_rate=1e-3, updates=300,
             weight_decay=0.05, noise=0.1,
         )  # fmt: skip
 

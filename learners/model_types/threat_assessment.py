@@ -321,8 +321,8 @@ class ThreatAssessment:
         if name == "classic":
             return ThreatSettings()
         return ThreatSettings(
-            hidden=(64, 64), batch=128, learning_rate=1e-3, updates=2_000, beta=0.5,
-            weight_decay=1e-2, noise=0.1,
+            hidden=(64, 64), batch=128, learning_rate=1e-3, updates=600, beta=0.5,
+            weight_decay=1e-2, noise=0.3,
         )  # fmt: skip
 
     def inputs(self, layout: Layout) -> list[Port]:
