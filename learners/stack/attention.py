@@ -121,7 +121,8 @@ class RelativeAttention(nn.Module):
         code = code.reshape(*code.shape[:-1], *heads)
         split = query.reshape(*query.shape[:-1], *heads)
         if not stacked:  # onnxruntime has slow sums by Einstein's convention, and fast products
-            return split.transpose(-3, -2) @ code.permute(1, 2, 0)
+            scores: torch.Tensor = split.transpose(-3, -2) @ code.permute(1, 2, 0)
+            return scores
         scores = torch.einsum("sbthd,skhd->sbhtk", split, code)
         return scores.reshape(-1, *scores.shape[-3:])
 
