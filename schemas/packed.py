@@ -5,9 +5,9 @@ A row's canonical bytes are what its digest is computed over, so one buffer of t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from schemas.cursor import ALL, Cursor, Key, NotCanonical, Spans, Where
 from schemas.events import Detail, Language
-from schemas.records import Experience, Signal
+from schemas.records import Experience, RowHead, Signal
 
 FACT_COLUMNS = ("facts", "outcome_facts", "next_facts")
 DETAIL_COLUMNS = ("details", "outcome_details")
@@ -35,6 +35,7 @@ _PADDING = bytes(64)
 _TYPE, _TAG = Key("type"), Key("experience.v2")
 
 RowBytes = bytes | msgspec.Raw
+T = TypeVar("T")
 
 _encode_value = encode_row
 _encode_details = msgspec.json.Encoder(order="deterministic").encode
@@ -91,6 +92,11 @@ def pack(rows: Sequence[RowBytes]) -> Packed:
     return Packed(data, starts, sizes)
 
 
+def row_bytes(row: Experience | RowHead) -> RowBytes:
+    """Return a row's bytes, those that it came in if it came in any."""
+    return row.data if isinstance(row, RowHead) else encode_row(row)
+
+
 def canonical(row: RowBytes) -> bytes:
     """Return the bytes that a row has when it is written anew.
 
@@ -100,23 +106,78 @@ def canonical(row: RowBytes) -> bytes:
     return encode_row(_decode_row(row))
 
 
+def read_packed(rows: Sequence[RowBytes], read: Callable[[Packed], T]) -> tuple[Packed, T]:
+    """Return rows in one buffer, in canonical form, and what a function makes of them.
+
+    Raises:
+        pyarrow.ArrowInvalid: a whole number has more than 64 bits.
+        msgspec.MsgspecError: a row is no experience.
+    """
+    packed = pack(rows)
+    try:
+        return packed, read(packed)
+    except NotCanonical:
+        packed = pack([canonical(row) for row in rows])
+    try:
+        return packed, read(packed)
+    except NotCanonical as error:
+        msg = "whole numbers must fit 64 bits"
+        raise pa.ArrowInvalid(msg) from error
+
+
 def read_columns(rows: Sequence[RowBytes], schema: pa.Schema) -> tuple[Packed, pa.RecordBatch]:
-    """Return rows in one buffer, in canonical form, and as columns.
+    """Return rows in one buffer, in canonical form, and as columns of a schema.
 
     Raises:
         pyarrow.ArrowInvalid: a value does not fit its column.
         msgspec.MsgspecError: a row is no experience.
     """
-    packed = pack(rows)
-    try:
-        return packed, _Reader(packed, schema).read()
-    except NotCanonical:
-        packed = pack([canonical(row) for row in rows])
-    try:
-        return packed, _Reader(packed, schema).read()
-    except NotCanonical as error:
-        msg = "whole numbers must fit 64 bits"
-        raise pa.ArrowInvalid(msg) from error
+    return read_packed(rows, lambda packed: _Reader(packed, schema).read())
+
+
+def walk(cursor: Cursor, packed: Packed) -> Iterator[tuple[str, Where | None]]:
+    """Yield every column's name and the rows that have it, with the cursor at its values.
+
+    Whoever asks reads the values (`Cursor.text` and the like) before the next name. The column
+    ``language_used`` has none: its rows are those that have a language.
+
+    Raises:
+        NotCanonical: the rows are not in the form that `encode_row` gives them.
+    """
+    cursor.begin(ALL, "map")  # its size follows: every key is met, and the row ends behind them
+    cursor.expect(_TYPE)
+    cursor.expect(_TAG)
+    for name, key, required in _FIELDS:
+        where: Where | None = ALL
+        if required:
+            cursor.expect(key)
+        else:
+            where = cursor.find(key)
+        if name == "origin":
+            if (cursor.begin(ALL, "array") != 3).any():
+                raise NotCanonical
+            for part in ("origin_partition", "origin_offset", "origin_index"):
+                yield part, ALL
+        elif name == "language":
+            yield from _walk_language(cursor, where)
+        else:
+            yield name, where
+    if (cursor.at != packed.starts + packed.sizes).any():
+        raise NotCanonical
+
+
+def _walk_language(cursor: Cursor, where: Where | None) -> Iterator[tuple[str, Where | None]]:
+    yield "language_used", where
+    left = np.zeros(cursor.n, np.int64)
+    if where is not None:
+        left[where] = cursor.begin(where, "map")
+    for name, key in _LANGUAGE:
+        some = None if where is None else cursor.find(key)
+        if some is not None:  # of a language: no field of a row has such a name
+            left[some] -= 1
+        yield name, some
+    if left.any():
+        raise NotCanonical
 
 
 class _Column(msgspec.Struct, frozen=True):
@@ -141,6 +202,7 @@ def _method(name: str, of: pa.DataType) -> str:
         **dict.fromkeys(("explored", "terminated", "truncated"), "_flags"),
         "continuous": "_binary",
         "revision": "_revisions",
+        "language_used": "_used",
     }
     by_type = {
         pa.string(): "_texts",
@@ -158,7 +220,7 @@ class _Reader:
     def __init__(self, packed: Packed, schema: pa.Schema) -> None:
         self._cursor = Cursor(packed.data, packed.starts)
         self._buffer = pa.py_buffer(packed.data)
-        self._ends = packed.starts + packed.sizes
+        self._packed = packed
         self._schema = schema
         self._plan = _columns_of(schema)
         self._n = len(packed.starts)
@@ -171,36 +233,17 @@ class _Reader:
             NotCanonical: the rows are not in the form that `encode_row` gives them.
             pyarrow.ArrowInvalid: a value does not fit its column.
         """
-        self._begin()
-        for name, key, required in _FIELDS:
-            where: Where | None = ALL
-            if required:
-                self._cursor.expect(key)
+        for name, where in walk(self._cursor, self._packed):
+            column = self._plan[name]
+            if where is None:
+                self._columns[name] = _absent(name, column.type, self._n)
             else:
-                where = self._cursor.find(key)
-            if name == "origin":
-                self._origin()
-            elif name == "language":
-                self._language(where)
-            else:
-                self._read(name, where)
-        if (self._cursor.at != self._ends).any():
-            raise NotCanonical
+                self._columns[name] = getattr(self, column.read)(column, where)
         columns = [self._columns[name] for name in self._plan]
         return pa.RecordBatch.from_arrays(columns, schema=self._schema)
 
-    def _begin(self) -> None:
-        cursor = self._cursor
-        cursor.begin(ALL, "map")  # its size follows: every key is met, and the row ends behind them
-        cursor.expect(_TYPE)
-        cursor.expect(_TAG)
-
-    def _read(self, name: str, where: Where | None) -> None:
-        column = self._plan[name]
-        if where is None:
-            self._columns[name] = _absent(name, column.type, self._n)
-        else:
-            self._columns[name] = getattr(self, column.read)(column, where)
+    def _used(self, _: _Column, where: Where) -> pa.Array:
+        return pa.array(_mask(where, self._n))
 
     def _integers(self, column: _Column, where: Where) -> pa.Array:
         values = self._cursor.integer(where)
@@ -225,25 +268,6 @@ class _Reader:
         if not values.all():
             raise NotCanonical  # False is left out
         return pa.array(_filled(values, where, self._n, False))
-
-    def _origin(self) -> None:
-        if (self._cursor.begin(ALL, "array") != 3).any():
-            raise NotCanonical
-        for name in ("origin_partition", "origin_offset", "origin_index"):
-            self._read(name, ALL)
-
-    def _language(self, where: Where | None) -> None:
-        self._columns["language_used"] = pa.array(_mask(where, self._n))
-        left = np.zeros(self._n, np.int64)
-        if where is not None:
-            left[where] = self._cursor.begin(where, "map")
-        for name, key in _LANGUAGE:
-            some = None if where is None else self._cursor.find(key)
-            if some is not None:  # of a language: no field of a row has such a name
-                left[some] -= 1
-            self._read(name, some)
-        if left.any():
-            raise NotCanonical
 
     def _facts(self, _: _Column, where: Where) -> pa.Array:
         """Read maps of names to floats, entry by entry."""
@@ -353,7 +377,7 @@ def _absent(name: str, of: pa.DataType, n: int) -> pa.Array:
     """Return the column of a field that no row has."""
     if name == "revision":
         return pa.array(np.zeros(n, np.int32))
-    if name in ("explored", "terminated", "truncated"):
+    if name in ("explored", "terminated", "truncated", "language_used"):
         return pa.array(np.zeros(n, np.bool_))
     return pa.nulls(n, of)
 

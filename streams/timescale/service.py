@@ -12,7 +12,7 @@ import structlog
 
 from schemas.database import DatabaseSettings
 from schemas.kafka import KafkaSettings
-from schemas.records import Experience, Origin, Watermark, decode_rows
+from schemas.records import Origin, RowHead, Watermark, decode_heads
 from schemas.topics import Topics
 from streams.group import GroupReader, GroupSettings, Part
 from streams.timescale.capabilities import drop_old
@@ -208,17 +208,17 @@ def _batch(part: Part[Place], records: list[Any]) -> _Decoded | None:
     """Return what records say, as one batch; None where there is nothing to do."""
     if part.state is None or not records:
         return None
-    rows: list[Experience] = []
+    rows: list[RowHead] = []
     last: Origin | None = part.state.last_origin
     watermark_ms: int | None = None
     repeated = 0
     for record in records:
-        for row in decode_rows(record.value):
+        for row in decode_heads(record.value):
             if last is not None and row.origin <= last:
                 repeated += 1  # a log that was copied, as the archiver has it
                 continue
             last = row.origin
-            if isinstance(row, Experience):
+            if isinstance(row, RowHead):
                 rows.append(row)
             elif isinstance(row, Watermark):
                 watermark_ms = row.watermark_ms

@@ -10,11 +10,13 @@ import psycopg
 
 from schemas.arrow import rows_digest
 from schemas.database import DatabaseSettings
-from schemas.records import Experience, Origin, Window
+from schemas.packed import row_bytes
+from schemas.records import Experience, Origin, RowHead, Window
 from streams.timescale.capabilities import Capability, read_capabilities, set_up
-from streams.timescale.columns import NAMES, SELECT, WIRE, row_of, row_values
+from streams.timescale.columns import NAMES, SELECT, row_of
 from streams.timescale.errors import DatabaseError, Overtaken
 from streams.timescale.migrations import migrate, statements
+from streams.timescale.wire import copy_stream
 
 _STAGING = statements(
     f"""
@@ -30,6 +32,8 @@ SELECT {", ".join(NAMES)} FROM staging
 ON CONFLICT DO NOTHING
 """
 )
+_COPY_BYTES = 256 << 10
+"""Sent at once: libpq keeps what it is given until the server takes it."""
 _SAME = """
 SELECT s.decision_id, s.revision
 FROM staging s
@@ -66,7 +70,7 @@ class Batch(msgspec.Struct, frozen=True):
     """Where the database must stand."""
     place: Place
     """Where it stands afterwards."""
-    rows: list[Experience]
+    rows: Sequence[Experience] | Sequence[RowHead]
     watermark_ms: int | None = None
 
 
@@ -144,11 +148,11 @@ class Store:
             self._advance(batch, n_new)
         return n_new
 
-    def _copy(self, rows: Sequence[Experience]) -> None:
+    def _copy(self, rows: Sequence[Experience] | Sequence[RowHead]) -> None:
+        data = copy_stream([row_bytes(row) for row in rows])
         with self.connection.cursor() as cursor, cursor.copy(_COPY) as copy:
-            copy.set_types(WIRE)
-            for row in rows:
-                copy.write_row(row_values(row))
+            for i in range(0, len(data), _COPY_BYTES):
+                copy.write(data[i : i + _COPY_BYTES])
 
     def _lock(self, batch: Batch) -> None:
         row = self.connection.execute(
