@@ -11,11 +11,11 @@ import pyarrow as pa
 
 from schemas.events import Detail, Language
 from schemas.packed import (
-    CHUNK_BYTES,
     DETAIL_COLUMNS,
     FACT_COLUMNS,
     Packed,
     RowBytes,
+    chunks,
     encode_row,
     read_columns,
 )
@@ -149,14 +149,10 @@ def encoded_batches(
         pyarrow.ArrowInvalid: a vector has another size than the schema's.
         msgspec.MsgspecError: a row is no experience.
     """
-    begin = size = 0
-    for i, row in enumerate(rows, 1):
-        size += len(row)
-        if size >= CHUNK_BYTES or i == len(rows):
-            packed, batch = read_columns(rows[begin:i], schema)
-            digest.add_packed(packed)
-            begin, size = i, 0
-            yield batch
+    for part in chunks(rows):
+        packed, batch = read_columns(part, schema)
+        digest.add_packed(packed)
+        yield batch
 
 
 def table_to_rows(table: pa.Table) -> list[Experience]:

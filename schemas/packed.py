@@ -82,6 +82,16 @@ class Packed(msgspec.Struct, frozen=True):
         return memoryview(self.data)[: int(self.starts[-1] + self.sizes[-1])]
 
 
+def chunks(rows: Sequence[RowBytes]) -> Iterator[Sequence[RowBytes]]:
+    """Yield rows in parts of `CHUNK_BYTES` or a row more."""
+    begin = size = 0
+    for i, row in enumerate(rows, 1):
+        size += len(row)
+        if size >= CHUNK_BYTES or i == len(rows):
+            yield rows[begin:i]
+            begin, size = i, 0
+
+
 def pack(rows: Sequence[RowBytes]) -> Packed:
     """Return rows in one buffer; there must be one at least."""
     sizes = np.fromiter(map(len, rows), np.int64, len(rows))

@@ -32,8 +32,6 @@ SELECT {", ".join(NAMES)} FROM staging
 ON CONFLICT DO NOTHING
 """
 )
-_COPY_BYTES = 256 << 10
-"""Sent at once: libpq keeps what it is given until the server takes it."""
 _SAME = """
 SELECT s.decision_id, s.revision
 FROM staging s
@@ -149,10 +147,9 @@ class Store:
         return n_new
 
     def _copy(self, rows: Sequence[Experience] | Sequence[RowHead]) -> None:
-        data = copy_stream([row_bytes(row) for row in rows])
         with self.connection.cursor() as cursor, cursor.copy(_COPY) as copy:
-            for i in range(0, len(data), _COPY_BYTES):
-                copy.write(data[i : i + _COPY_BYTES])
+            for part in copy_stream([row_bytes(row) for row in rows]):
+                copy.write(part)
 
     def _lock(self, batch: Batch) -> None:
         row = self.connection.execute(

@@ -7,7 +7,7 @@ some buffer; a column is copied to where its rows have it in one step for each s
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from schemas.cursor import ALL, Cursor, Positions, Spans, Where
 from schemas.events import Detail
 from schemas.limits import MAX_EVENT_TIME_MS
-from schemas.packed import Packed, RowBytes, canonical, encode_row, read_packed, walk
+from schemas.packed import Packed, RowBytes, canonical, chunks, encode_row, read_packed, walk
 from schemas.records import Experience, Signal
 from streams.timescale.columns import COLUMNS, EXACT, LANGUAGE_USED, NAMES
 
@@ -37,15 +37,15 @@ _MANY_SIZES = 24
 _KINDS = {column.name: column.kind for column in COLUMNS}
 _WIRE_NAMES = {c.source: c.name for c in COLUMNS if c.kind == "time"}
 _FLAGS = ("explored", "terminated", "truncated")
-_facts = msgspec.msgpack.Decoder(list[dict[str, float]]).decode
-_details = msgspec.msgpack.Decoder(list[dict[str, Detail]]).decode
-_LOAD: dict[str, Callable[[bytes], list[Any]]] = {
+_facts = msgspec.msgpack.Decoder(dict[str, float]).decode
+_details = msgspec.msgpack.Decoder(dict[str, Detail]).decode
+_LOAD: dict[str, Callable[[bytearray], Any]] = {
     **dict.fromkeys(("facts", "outcome_facts", "next_facts"), _facts),
     **dict.fromkeys(("details", "outcome_details"), _details),
-    "related": msgspec.msgpack.Decoder(list[list[str]]).decode,
-    "signals": msgspec.msgpack.Decoder(list[list[Signal]]).decode,
+    "related": msgspec.msgpack.Decoder(list[str]).decode,
+    "signals": msgspec.msgpack.Decoder(list[Signal]).decode,
 }
-_encode_lines = msgspec.json.Encoder().encode_lines
+_encode_json = msgspec.json.Encoder().encode
 
 
 class _Piece(msgspec.Struct, frozen=True):
@@ -54,15 +54,24 @@ class _Piece(msgspec.Struct, frozen=True):
     where: Where | None
     source: Any = b""
     spans: Spans = Spans(np.empty(0, np.int64), np.empty(0, np.int64))
+    sizes: Sequence[tuple[int, slice | Positions]] = ()
+    """Each size, and which values have it."""
 
 
-def copy_stream(rows: Sequence[RowBytes]) -> memoryview:
-    """Return what COPY is sent for rows, in the order of `NAMES`; one row at least.
+def copy_stream(rows: Sequence[RowBytes]) -> Iterator[bytes | memoryview]:
+    """Yield what COPY is sent for rows, in the order of `NAMES`, some megabytes at once.
 
     Raises:
         pyarrow.ArrowInvalid: a whole number has more than 64 bits, or a time is out of range.
         msgspec.MsgspecError: a row is no experience.
     """
+    yield _SIGNATURE
+    for part in chunks(rows):
+        yield _rows(part)
+    yield _TRAILER
+
+
+def _rows(rows: Sequence[RowBytes]) -> memoryview:
     packed, reader = read_packed(rows, _Reader)
     if not reader.unsayable:
         return _assemble(reader.pieces, len(rows))
@@ -108,11 +117,13 @@ class _Reader:
         if kind == "text":
             return self._text(where)
         if kind == "bytes":
-            return _Piece(where, self._cursor.data, self._cursor.binary(where))
+            spans = self._cursor.binary(where)
+            return _Piece(where, self._cursor.data, spans, _by_size(spans))
         if kind == "float":
             begin = self._cursor.at[where] + 1  # as it is on the wire
             self._cursor.real(where)
-            return _Piece(where, self._cursor.data, Spans(begin, np.full(len(begin), 8)))
+            spans = Spans(begin, np.full(len(begin), 8))
+            return _Piece(where, self._cursor.data, spans, [(8, ALL)])
         if kind == "json":
             return self._json(name, where)
         if name in _FLAGS:
@@ -149,8 +160,8 @@ class _Reader:
 
     def _text(self, where: Where) -> _Piece:
         spans = self._cursor.text(where)
-        source = self._cursor.data
-        for size, rows in _by_size(spans):
+        source, sizes = self._cursor.data, _by_size(spans)
+        for size, rows in sizes:
             if size and (_windows(source, size)[spans.start[rows]].view(np.uint8) == 0).any():
                 found = np.arange(self._n)[where][rows].tolist()
                 starts = spans.start[rows].tolist()
@@ -159,46 +170,43 @@ class _Reader:
                     for row, at in zip(found, starts, strict=True)
                     if b"\0" in source[at : at + size]
                 )
-        return _Piece(where, source, spans)
+        return _Piece(where, source, spans, sizes)
 
     def _json(self, name: str, where: Where) -> _Piece:
-        """Return values as JSON, all of a column made at once."""
+        """Return values as JSON."""
+        load, detailed = _LOAD[name], name in ("details", "outcome_details")
         parts = self._cursor.parts(self._cursor.skip(where))
-        values = _LOAD[name](b"\xdd" + struct.pack(">I", len(parts)) + b"".join(parts))
-        text = _encode_lines(values)
-        lines = text.split(b"\n")[:-1]
-        rows = np.arange(self._n)[where]
-        odd = b"-0.0" in text or b"\\u0000" in text
-        if odd or name in ("details", "outcome_details"):
-            self.unsayable.update(
-                row
-                for row, value, line in zip(rows.tolist(), values, lines, strict=True)
-                if b"-0.0" in line or b"\\u0000" in line or _grows(value)
-            )
-        return _of_parts(lines, where, _JSONB)
+        # one by one: many dicts that live at once would set the garbage collector to work
+        lines = [_encode_json(load(part)) for part in parts]
+        piece = _of_parts(lines, where, _JSONB)
+        if detailed or b"-0.0" in piece.source or b"\\u0000" in piece.source:
+            rows = np.arange(self._n)[where].tolist()
+            for row, part, line in zip(rows, parts, lines, strict=True):
+                if b"-0.0" in line or b"\\u0000" in line or (detailed and _grows(load(part))):
+                    self.unsayable.add(row)
+        return piece
 
 
-def _grows(value: Any) -> bool:
+def _grows(value: dict[str, Detail]) -> bool:
     """Whether jsonb writes out a float of `details` as the whole number that it is.
 
     Facts need no such care: they are read back as floats, whatever they look like.
     """
-    if not isinstance(value, dict):
-        return False
     return any(isinstance(v, float) and abs(v) >= 1e15 for v in value.values())
 
 
 def _of_parts(parts: Sequence[bytes], where: Where, before: bytes = b"") -> _Piece:
     """Return a column of byte strings, each behind the same first bytes."""
     sizes = np.fromiter(map(len, parts), np.int64, len(parts)) + len(before)
-    return _Piece(where, before.join([b"", *parts]), Spans(np.cumsum(sizes) - sizes, sizes))
+    spans = Spans(np.cumsum(sizes) - sizes, sizes)
+    return _Piece(where, before.join([b"", *parts]), spans, _by_size(spans))
 
 
 def _fixed(values: NDArray[Any], where: Where) -> _Piece:
     """Return a column of values of one width, in the bytes that they have on the wire."""
     width = values.itemsize
     spans = Spans(np.arange(len(values)) * width, np.full(len(values), width))
-    return _Piece(where, values.tobytes(), spans)
+    return _Piece(where, values.tobytes(), spans, [(width, ALL)])
 
 
 def _windows(source: Any, size: int) -> NDArray[Any]:
@@ -220,8 +228,9 @@ def _by_size(spans: Spans) -> list[tuple[int, slice | Positions]]:
 class _Writer:
     """Puts one column behind the other into all rows at once."""
 
-    def __init__(self, out: bytearray, at: Positions) -> None:
+    def __init__(self, out: NDArray[np.uint8], at: Positions) -> None:
         self._out = out
+        self._bytes = memoryview(out.data)
         self._at = at
         self._constant = b""
         """What all rows get next."""
@@ -235,12 +244,11 @@ class _Writer:
         if piece.where is None:
             self.same(_NULL)
             return
-        sizes = _by_size(piece.spans)
-        if isinstance(piece.where, slice) and len(sizes) == 1:
-            size = sizes[0][0]
+        if isinstance(piece.where, slice) and len(piece.sizes) == 1:
+            size = piece.sizes[0][0]
             self.same(struct.pack(">i", size))
             self.flush()
-            self._copy(piece, sizes, self._at)
+            self._copy(piece, self._at)
             self._at = self._at + size
             return
         self.flush()
@@ -248,19 +256,17 @@ class _Writer:
         size_of[piece.where] = piece.spans.size
         np.ndarray((len(self._out) - 3,), ">i4", self._out, strides=(1,))[self._at] = size_of
         self._at = self._at + 4
-        self._copy(piece, sizes, self._at[piece.where])
+        self._copy(piece, self._at[piece.where])
         self._at = self._at + np.maximum(size_of, 0)
 
-    def _copy(
-        self, piece: _Piece, sizes: list[tuple[int, slice | Positions]], to: Positions
-    ) -> None:
+    def _copy(self, piece: _Piece, to: Positions) -> None:
         start = piece.spans.start
-        if len(sizes) > _MANY_SIZES:
+        if len(piece.sizes) > _MANY_SIZES:
             ends = (start + piece.spans.size).tolist()
             for a, b, c in zip(start.tolist(), ends, to.tolist(), strict=True):
-                self._out[c : c + b - a] = piece.source[a:b]
+                self._bytes[c : c + b - a] = piece.source[a:b]
             return
-        for size, rows in sizes:
+        for size, rows in piece.sizes:
             if size:
                 found = _windows(piece.source, size)[start[rows]]
                 _windows(self._out, size)[to[rows]] = found
@@ -277,14 +283,14 @@ def _assemble(pieces: dict[str, _Piece], n: int) -> memoryview:
     sizes = np.full(n, len(_N_COLUMNS) + 4 * len(NAMES))
     for piece in pieces.values():
         if piece.where is not None:
-            sizes[piece.where] += piece.spans.size
-    begin = len(_SIGNATURE)
-    end = begin + int(sizes.sum())
-    out = bytearray(end + len(_TRAILER))
-    out[:begin], out[end:] = _SIGNATURE, _TRAILER
-    writer = _Writer(out, begin + np.cumsum(sizes) - sizes)
+            if len(piece.sizes) == 1:
+                sizes[piece.where] += piece.sizes[0][0]
+            else:
+                sizes[piece.where] += piece.spans.size
+    out = np.empty(int(sizes.sum()), np.uint8)
+    writer = _Writer(out, np.cumsum(sizes) - sizes)
     writer.same(_N_COLUMNS)
     for name in NAMES:
         writer.column(pieces[name])
     writer.flush()
-    return memoryview(out)
+    return memoryview(out.data)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -21,9 +22,9 @@ SIGNATURE = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 FROM_1970_TO_2000_MS = 946_684_800_000
 
 
-def read(data: memoryview) -> list[dict[str, bytes | None]]:
+def read(parts: Iterable[bytes | memoryview]) -> list[dict[str, bytes | None]]:
     """The values of a stream, by the format's description."""
-    stream, at, rows = bytes(data), len(SIGNATURE), []
+    stream, at, rows = b"".join(parts), len(SIGNATURE), []
     assert stream.startswith(SIGNATURE)
     while (n := struct.unpack_from(">h", stream, at)[0]) != -1:
         assert n == len(NAMES)
