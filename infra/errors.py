@@ -10,6 +10,8 @@ SPEAKING = frozenset(
         "BusyError",
         "DatabaseError",
         "EngineError",
+        "ExportError",
+        "LearnError",
         "LearnerFencedError",
         "PolicyError",
         "PrivacyError",

@@ -8,6 +8,7 @@ import hashlib
 import io
 import threading
 import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +20,17 @@ import torch
 from numpy.typing import NDArray
 from onnx import numpy_helper
 from safetensors.torch import save
+from torch import nn
 
 from learners.folders import write_folder
-from learners.networks import ValueGraph
-from learners.settings import Shape
+from learners.model_types.base import Port
 from schemas.records import WindowFile
 
 OPSET = 20
 """The newest that torch's TorchScript exporter writes; every onnxruntime since 1.17 takes it."""
 
 MAX_ERROR = 1e-4
-"""Largest difference between ONNX and torch values that passes."""
+"""Largest difference between ONNX and torch values that passes; of values over 1, their share."""
 
 TIE = 1e-5
 """Two best values nearer than this may swap places without being a disagreement."""
@@ -61,17 +62,28 @@ class OnnxTemplate:
     export, so its deprecation costs nothing until it is gone.
     """
 
-    def __init__(self, graph: ValueGraph, shape: Shape) -> None:
-        """Trace the graph."""
+    def __init__(
+        self,
+        graph: nn.Module,
+        inputs: Sequence[Port],
+        outputs: Sequence[Port],
+        feeds: Mapping[str, NDArray[Any]] | None = None,
+    ) -> None:
+        """Trace the graph with ``feeds``, two or more rows, or with ones of the inputs' shapes."""
         buffer = io.BytesIO()
-        example = (torch.zeros(2, shape.size), torch.ones(2, shape.n_actions, dtype=torch.bool))
-        rows = {0: "batch"}
+        given = feeds or {p.name: np.ones((2, *(n or 1 for n in p.shape)), p.dtype) for p in inputs}
+        example = tuple(torch.from_numpy(given[port.name][:2].copy()) for port in inputs)
+        axes = {
+            port.name: {0: "batch"}
+            | {1 + i: f"{port.name}_{i}" for i, n in enumerate(port.shape) if n is None}
+            for port in [*inputs, *outputs]
+        }
         with _TRACING, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             torch.onnx.export(
                 copy.deepcopy(graph).cpu().eval(), example, buffer,  # type: ignore[arg-type]
-                input_names=["observation", "legal"], output_names=["q"],
-                dynamic_axes={"observation": rows, "legal": rows, "q": rows},
+                input_names=[p.name for p in inputs], output_names=[p.name for p in outputs],
+                dynamic_axes=axes,
                 opset_version=OPSET, dynamo=False, do_constant_folding=False,
             )  # fmt: skip
         self._model = onnx.load_from_string(buffer.getvalue())
@@ -93,46 +105,83 @@ class OnnxTemplate:
         return data
 
 
-def check_parity(
-    model: bytes,
-    expected: NDArray[np.float32],
-    observation: NDArray[np.float32],
-    legal: NDArray[np.bool_],
+def open_session(model: bytes) -> Any:
+    """Return an onnxruntime session on one thread."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def parity_of(
+    model: bytes, expected: Sequence[NDArray[Any]], feeds: Mapping[str, NDArray[Any]]
 ) -> Parity:
-    """Compare ONNX with torch's values [N, A] on real observations [N, D].
+    """Compare ONNX with torch's outputs on real inputs, whatever comes of it.
+
+    An action is the place of the first output's largest value; an output of one number has none.
+    """
+    got = open_session(model).run(None, dict(feeds))
+    error = 0.0
+    for ours, theirs in zip(got, expected, strict=True):
+        size = np.maximum(1.0, np.abs(theirs.astype(np.float64)))
+        error = max(error, float((np.abs(ours.astype(np.float64) - theirs) / size).max(initial=0)))
+    return Parity(
+        n=len(expected[0]), max_error=error, agreement=_agreement(got[0], np.asarray(expected[0]))
+    )
+
+
+def _agreement(got: NDArray[Any], expected: NDArray[Any]) -> float:
+    if expected.ndim < 2 or expected.shape[-1] < 2:
+        return 1.0
+    chosen = got.argmax(-1)[..., None]
+    lost = expected.max(-1) - np.take_along_axis(expected, chosen, -1)[..., 0]
+    return float((lost <= TIE).mean())
+
+
+def check_parity(
+    model: bytes, expected: Sequence[NDArray[Any]], feeds: Mapping[str, NDArray[Any]]
+) -> Parity:
+    """Compare ONNX with torch's outputs on real inputs.
 
     Raises:
         ExportError: a value differs by more than `MAX_ERROR`, or a greedy action differs.
     """
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    (got,) = session.run(["q"], {"observation": observation, "legal": legal})
-    error = float(np.abs(got - expected).max())
-    rows = np.arange(len(expected))
-    lost = expected.max(1) - expected[rows, got.argmax(1)]
-    parity = Parity(n=len(expected), max_error=error, agreement=float((lost <= TIE).mean()))
-    if not error <= MAX_ERROR or parity.agreement < 1.0:
+    parity = parity_of(model, expected, feeds)
+    if not parity.max_error <= MAX_ERROR or parity.agreement < 1.0:
         text = f"exported values must be within {MAX_ERROR} of torch's; got {parity}"
         raise ExportError(text)
     return parity
 
 
-def weights_of(graph: ValueGraph) -> dict[str, torch.Tensor]:
+def outputs_of(graph: nn.Module, feeds: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
+    """Return what a graph gives for inputs in its own order."""
+    with torch.no_grad():
+        found = graph(*(torch.from_numpy(values) for values in feeds.values()))
+    return [t.numpy() for t in (found if isinstance(found, tuple) else (found,))]
+
+
+def weights_of(graph: nn.Module) -> dict[str, torch.Tensor]:
     """Return the graph's weights on the CPU, contiguous, by name."""
     return {k: v.detach().cpu().contiguous() for k, v in graph.state_dict().items()}
 
 
-def weights_digest(graph: ValueGraph) -> str:
+def weights_digest(graph: nn.Module) -> str:
     """Return the SHA-256 of the weights' file."""
     return hashlib.sha256(save(weights_of(graph))).hexdigest()
 
 
 def write_version(
-    folder: Path, model: bytes, weights: dict[str, torch.Tensor], manifest: dict[str, Any]
+    folder: Path,
+    model: bytes,
+    weights: dict[str, torch.Tensor],
+    manifest: dict[str, Any],
+    more: Mapping[str, bytes] | None = None,
 ) -> list[WindowFile]:
-    """Write a version's folder whole or not at all; returns its files, the manifest last."""
-    data = {MODEL: model, WEIGHTS: save(weights)}
+    """Write a version's folder whole or not at all; returns its files, the manifest last.
+
+    ``more`` are further files by name.
+    """
+    data = {MODEL: model, WEIGHTS: save(weights), **(more or {})}
     files = [file_of(name, content) for name, content in data.items()]
     listed = {file.path: {"sha256": file.sha256, "bytes": file.n_bytes} for file in files}
     encoded = msgspec.json.encode({**manifest, "files": listed}, order="deterministic")

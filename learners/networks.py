@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from learners.model_types.base import Port
 from learners.settings import Shape
 from schemas.errors import SchemaError
 from schemas.game import Learner
@@ -134,6 +135,13 @@ class ValueGraph(nn.Module):
     def forward(self, observation: torch.Tensor, legal: torch.Tensor) -> torch.Tensor:
         """Return values [B, A], illegal actions at `ILLEGAL_Q`; ``legal`` is bool [B, A]."""
         return mask_illegal(self.values(observation), legal)
+
+
+def value_ports(shape: Shape) -> tuple[list[Port], list[Port]]:
+    """Return the inputs and outputs of an exported `ValueGraph`."""
+    n = shape.n_actions
+    legal = Port("legal", (n,), "bool")
+    return [Port("observation", (shape.size,)), legal], [Port("q", (n,))]
 
 
 def mask_illegal(values: torch.Tensor, legal: torch.Tensor) -> torch.Tensor:

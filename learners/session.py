@@ -25,6 +25,7 @@ from learners.export import (
     weights_of,
     write_version,
 )
+from learners.networks import value_ports
 from learners.replay.rows import WindowError, WindowReader
 from learners.settings import ModelSettings
 from learners.trainer import Trainer
@@ -147,11 +148,11 @@ class ModelSession:
         graph = self.trainer.algorithm.policy
         weights = weights_of(graph)
         if self._template is None:
-            self._template = OnnxTemplate(graph, self.settings.shape)
+            self._template = OnnxTemplate(graph, *value_ports(self.settings.shape))
         model = self._template.render(weights)
         observation, legal = self.trainer.held_out()
         expected = self.trainer.algorithm.values(observation, legal)
-        parity = check_parity(model, expected, observation, legal)
+        parity = check_parity(model, [expected], {"observation": observation, "legal": legal})
         version, folder = self._free_folder(weights)
         metrics = {
             **self.trainer.measures,

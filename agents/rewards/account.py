@@ -98,6 +98,8 @@ class Actor(msgspec.Struct, array_like=True):
     trim_at: int = TRIM_AT
     """Length at which standings are looked through next: twice what was left the last time, so
     that it costs little however many must stay."""
+    room: int = 0
+    """Bytes that events may add before the account is measured (`agents.rewards.room`)."""
 
     def find(self, decision_id: str) -> Open | None:
         """Return an open decision."""

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 
 from agents.rewards.account import Actor, Open
 from agents.rewards.outbox import Outbox
+from agents.rewards.room import make_room
 from agents.rewards.rules import CustomRule, compile_rewards
 from agents.rewards.settle import content_digest, cut_off_ms, experience, seen
 from agents.rewards.signals import with_signal
@@ -122,6 +123,7 @@ class RewardsFold:
     def _act(self, event: ActorEvent, time_ms: int) -> None:
         game = check_against_game(event, self._games)
         actor = self._states.actor(event.actor_id)
+        make_room(actor, event)
         if isinstance(event, Decision):
             self._decide(event, time_ms, actor, game)
         else:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from games.arena import rules
 from games.arena.sight import slot_of_least
+from schemas.practice import ARCHETYPES
 
 if TYPE_CHECKING:
     from games.arena.world import Arena, Orders
@@ -25,6 +26,7 @@ _COST = np.zeros(len(rules.COMBAT), np.float32)
 _COST[[rules.HEAVY, rules.HEAL, rules.TAUNT]] = rules.HEAVY_COST, rules.HEAL_COST, rules.TAUNT_COST
 _BLOW = np.zeros(len(rules.COMBAT), np.float32)
 _BLOW[1:5], _BLOW[rules.HEAVY] = 1.0, rules.HEAVY_FACTOR
+_MAGE = ARCHETYPES.index("mage")
 _NEAR_LOW = np.array([-1, -1, -1, 5, -1, 7], np.float32)
 _NEAR_HIGH = np.array([-1, -1, -1, 10, -1, 12], np.float32)
 """From where the archetypes that are to keep their distance should strike."""
@@ -100,6 +102,8 @@ def _tend(arena: Arena, combat: Ints, cast: Ints, mark: Marks) -> Facts:
     got = np.minimum(asked, room)
     arena.hp += got
     share = (got / np.maximum(asked, 1e-6)).ravel()[place]
+    full = stat["hit_points"].ravel()[place]
+    given = given * rules.LIFE / full
     healed = given * share
     ward = np.where(cast == rules.WARD, rules.WARD_HOLDS * (0.5 + stat["spell"] / 2), 0.0)
     # The one that was hurt most in the last step.
@@ -183,6 +187,8 @@ def _spells(arena: Arena, cast: Ints, mark: Marks) -> tuple[Floats, Ints]:
 def _land(arena: Arena, weapon: Floats, spells: Floats, blocks: Flags, alive: Flags) -> Facts:
     """Take hit points, and say who took them from whom."""
     every = weapon + spells
+    ganged = 1.0 + rules.GANG_FACTOR * np.maximum((every > 0).sum(axis=1, keepdims=True) - 1, 0)
+    every, spells = every * ganged.astype(np.float32), spells * ganged.astype(np.float32)
     raw = every.sum(axis=1)[::-1]
     sheltered = raw * np.where(arena.sight().on_hill, rules.HILL_SHELTER, 1.0).astype(np.float32)
     blocked = np.where(blocks, sheltered * arena.stat["block"], 0.0)
@@ -194,6 +200,8 @@ def _land(arena: Arena, weapon: Floats, spells: Floats, blocks: Flags, alive: Fl
     died = alive & (arena.hp <= 0)
     per_raw = (took / np.maximum(raw, 1e-9))[::-1, None]
     per_kill = (died / np.maximum(raw, 1e-9))[::-1, None].astype(np.float32)
+    # A mage's staff throws sparks: all that it does is done by spells.
+    spells = np.where((arena.kind == _MAGE)[:, :, None], every, spells)
     dealt, by_spell = (every * per_raw).sum(axis=2), (spells * per_raw).sum(axis=2)
     arena.dealt, arena.taken = dealt, took
     guard = (blocked > 0)[:, :, None] & (arena.sight().ally <= rules.GUARD_REACH)
@@ -216,7 +224,8 @@ def _land(arena: Arena, weapon: Floats, spells: Floats, blocks: Flags, alive: Fl
 
 def _far(facts: Facts, arena: Arena, struck: Ints, dist: Floats, prior: Flags) -> None:
     """Add what tells how a striker kept its distance."""
-    hit = facts["damage_dealt"] > 0
+    # A blow that only grazes is no feat, however far its target was.
+    hit = facts["damage_dealt"] >= rules.FEAT_SHARE * arena.stat["damage"]
     index = np.clip(struck, 0, P - 1)[:, :, None]
     away = np.take_along_axis(dist, index, axis=2)[:, :, 0]
     distance = np.where(hit & (struck >= 0), away, -1.0).astype(np.float32)

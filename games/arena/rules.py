@@ -48,17 +48,17 @@ N_CHOICES: Final[dict[Head, int]] = {"combat": 10, "movement": 9, "skill": 8, "a
 # -- archetypes, in the order of schemas.practice.ARCHETYPES
 
 KINDS: Final[dict[str, tuple[float, ...]]] = {
-    "hit_points": (100, 120, 90, 75, 150, 80),
+    "hit_points": (100, 120, 95, 95, 150, 90),
     "mana": (60, 60, 110, 130, 60, 60),
     "mana_step": (0.8, 0.8, 1.6, 2.0, 0.8, 0.8),
-    "damage": (9.0, 7.0, 6.0, 4.5, 6.0, 8.0),
+    "damage": (9.0, 7.0, 7.5, 7.5, 6.5, 8.0),
     "reach": (2.0, 2.0, 6.0, 8.0, 2.0, 10.0),
     "speed": (1.0, 0.85, 0.9, 0.85, 0.75, 0.95),
-    "block": (0.5, 0.75, 0.4, 0.35, 0.8, 0.4),
+    "block": (0.65, 0.75, 0.6, 0.7, 0.8, 0.6),
     "heal": (5.0, 7.0, 14.0, 6.0, 6.0, 5.0),
-    "spell": (0.7, 0.6, 0.9, 1.5, 0.6, 0.7),
-    "sway": (0.7, 0.7, 0.8, 0.9, 0.7, 1.0),
-    "lead": (0.6, 0.6, 0.8, 0.9, 0.6, 1.0),
+    "spell": (0.7, 0.6, 0.9, 1.3, 0.6, 0.7),
+    "sway": (0.8, 0.7, 0.8, 0.9, 0.7, 1.0),
+    "lead": (0.7, 0.6, 0.8, 0.9, 0.6, 1.0),
 }
 """Each number by archetype. A blow falls ``sway`` times the gale aside, and ``lead`` times the
 target's move of the step behind it."""
@@ -70,11 +70,11 @@ SKILL_RANGE: Final = np.array([0, 9, 4, 8, 8, 5, 9, 0], np.float32)
 """Of strike: the archetype's own reach."""
 SKILL_PAUSE: Final = np.array([0, 2, 4, 4, 5, 8, 5, 5], np.int64)
 """Steps until the same skill is ready again."""
-BOLT_DAMAGE, NOVA_DAMAGE, STRIKE_DAMAGE = 12.0, 9.0, 10.0
+BOLT_DAMAGE, NOVA_DAMAGE, STRIKE_DAMAGE = 12.0, 10.0, 13.0
 """Times the archetype's ``spell``; strike's grows to four times with what its target has lost."""
 STRIKE_GROWTH: Final = 3.0
 MEND_HEALS: Final = 22.0
-WARD_HOLDS: Final = 26.0
+WARD_HOLDS: Final = 34.0
 RALLY_FACTOR, RALLY_STEPS = 1.35, 5
 SNARE_FACTOR, SNARE_STEPS = 0.35, 5
 SNARE_DAMAGE: Final = 5.0
@@ -112,6 +112,13 @@ WAIT_MANA: Final = 3.0
 """Steps' worth of mana that a step of waiting brings on top."""
 AGGRO_KEPT: Final = 0.85
 """Share of the attention that an actor draws which stays from step to step."""
+FEAT_SHARE: Final = 0.6
+"""Of an archetype's full damage, that a blow must do to count as one from afar or on the move."""
+LIFE: Final = 10.0
+"""Healing is told in such parts of the healed one's full hit points: by the weights of its reward
+a whole life restored is then worth a little more than one lost."""
+GANG_FACTOR: Final = 0.3
+"""More of a blow for each other that falls on the same target in the same step."""
 HILL_RADIUS, HILL_SHELTER, HILL_FORCE = 3.0, 0.65, 1.15
 """On a hill one takes 0.65 of a blow and deals 1.15 of it."""
 TIRED_AFTER, TIRED_STEP = 50, 0.03

@@ -23,15 +23,15 @@ Flags = NDArray[np.bool_]
 # By archetype: aggressive, defensive, support, mage, tank, ranged.
 _BLOCKS: Final = np.array([0.02, 0.15, 0.04, 0.02, 0.15, 0.02], np.float32)
 """Share of its steps in reach that it blocks in."""
-_TAUNTS: Final = np.array([0.0, 0.0, 0.0, 0.0, 0.15, 0.0], np.float32)
-_HEAVIES: Final = np.array([0.15, 0.05, 0.0, 0.0, 0.05, 0.1], np.float32)
+_TAUNTS: Final = np.array([0.08, 0.0, 0.0, 0.0, 0.15, 0.0], np.float32)
+_HEAVIES: Final = np.array([0.1, 0.05, 0.0, 0.3, 0.05, 0.1], np.float32)
 _HEALS_BELOW: Final = np.array([0.1, 0.2, 0.35, 0.15, 0.15, 0.1], np.float32)
 _SKILL: Final = np.array(
     [rules.BOLT, rules.WARD, rules.MEND, rules.BOLT, rules.SNARE, rules.BOLT], np.int64
 )
 """What it casts whenever it can."""
 _OTHER: Final = np.array(
-    [rules.NOVA, rules.SNARE, rules.BOLT, rules.NOVA, rules.WARD, rules.SNARE], np.int64
+    [rules.NOVA, rules.SNARE, rules.BOLT, rules.NOVA, rules.BOLT, rules.SNARE], np.int64
 )
 """What it casts when it cannot cast that."""
 _HESITATES: Final = np.array([0.45, 0.2, 0.0, 0.0, 0.0], np.float32)

@@ -111,7 +111,7 @@ class Arena:
 
     def _place(self, which: Ints, seeds: Keys, key: Keys, flip: Flags) -> None:
         jitter = uniforms(key, 2)
-        own_x = -10.0 - 4.0 * jitter[0]
+        own_x = -8.0 - 4.0 * jitter[0]
         own_y = (_SLOTS - 2.0)[None, :, None] * 4.0 + 4.0 * (jitter[1] - 0.5)
         self.x[:, :, which] = self.turn * own_x
         self.y[:, :, which] = self.turn * own_y
@@ -120,7 +120,7 @@ class Arena:
         self.gale_turn[which] = 0.08 * (luck[1] - 0.5)
         low, high = rules.GALE
         self.gale_force[which] = low + (high - low) * luck[2]
-        hill = np.stack([-3.0 - 4.0 * luck[3], 18.0 * (luck[4] - 0.5)])
+        hill = np.stack([-3.0 - 4.0 * luck[3], 10.0 * (luck[4] - 0.5)])
         self.hill[0][:, which], self.hill[1][:, which] = hill, -hill
 
     # -- looking

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from infra.cli import data, look, players, prove, score, work
+from infra.cli import data, learn, look, players, prove, score, work
 from infra.cli.common import EXIT_CODES
 from infra.code_version import code_version
 
@@ -52,6 +52,7 @@ app.command()(data.sql)
 app.command()(score.backtest)
 app.add_typer(score.rewards)
 app.command()(data.bootstrap)
+app.add_typer(learn.learn)
 
 
 def main() -> None:

@@ -10,7 +10,11 @@ _MODULES: dict[str, str] = {
     "combat_dqn": "learners.model_types.combat_dqn",
     "movement_ppo": "learners.model_types.movement_ppo",
     "skill_dqn": "learners.model_types.skill_dqn",
+    "threat_assessment": "learners.model_types.threat_assessment",
     "team_coordination": "learners.model_types.team_coordination",
+    "spatial_vit": "learners.model_types.spatial_vit",
+    "temporal_transformer": "learners.model_types.temporal_transformer",
+    "pattern_recognition": "learners.model_types.pattern_recognition",
     "soft_actor_critic": "learners.model_types.soft_actor_critic",
 }
 """Name -> module with a constant ``TYPE``; imported when asked for."""

@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from learners.model_types.base import LearnError, Update
+from learners.feeds import Feeds, feeds
+from learners.model_types.base import LearnError, Port, Update
 from learners.model_types.value_methods import Make, Tensors, huber, make_method
 from learners.model_types.value_nets import ScoreGraph
 from learners.model_types.value_settings import ValueSettings
@@ -204,6 +205,15 @@ class ValueStack:
     def graph(self, i: int) -> nn.Module:
         """Return model i as it is exported."""
         return ScoreGraph(unstack(self._normaliser, i), unstack(self._method.scores, i)).eval()
+
+    def feeds(self, rows: Episodes, n: int) -> Feeds:
+        """Return real inputs of an exported graph."""
+        n_actions = rows.legal[self._head].shape[1]
+        ports = [
+            Port("observation", (rows.observation.shape[1],)),
+            Port("legal", (n_actions,), "bool"),
+        ]
+        return feeds(ports, rows, n, head=self._head)
 
     def modules(self) -> Mapping[str, nn.Module]:
         """Return all networks and the normaliser."""

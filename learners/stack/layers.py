@@ -60,7 +60,7 @@ class LayerNorm(Stacked):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return normalised values of x's shape."""
-        width = (x.shape[-1],)
+        width = (self.weight.shape[-1],)  # that of x is no constant where a graph is traced
         if self.plain:
             return functional.layer_norm(x, width, self.weight, self.bias, self.eps)
         form = (x.shape[0], *[1] * (x.dim() - 2), x.shape[-1])

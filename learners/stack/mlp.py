@@ -71,7 +71,8 @@ class Mlp(nn.Module):
         for layer in linear[:-1]:
             x = layer(x)
             if self.layer_norm:
-                x = functional.layer_norm(x, (x.shape[-1],), eps=EPSILON)
+                # the width of the weights: that of x is no constant where a graph is traced
+                x = functional.layer_norm(x, (layer.weight.shape[-2],), eps=EPSILON)
             x = torch.relu(x)
         result: torch.Tensor = linear[-1](x)
         return result

@@ -26,7 +26,7 @@ class LstmLayer(nn.Module):
 
     def step(self, gates: torch.Tensor, h: torch.Tensor, c: torch.Tensor) -> State:
         """Return h and c after a step; ``gates`` [..., 4 H] are the inputs' part of the gates."""
-        weight = self.recurrent.weight.mT
+        weight = self.recurrent.weight.transpose(-2, -1)  # `mT` has no ONNX form
         multiply = torch.addmm if self.recurrent.plain else torch.baddbmm
         i, f, g, o = multiply(gates, h, weight).chunk(4, -1)
         c = f.sigmoid() * c + i.sigmoid() * g.tanh()

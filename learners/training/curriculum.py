@@ -126,15 +126,18 @@ class Curriculum:
         return state.n_low >= rule.patience
 
 
-def bounds(scores: list[float], error: float) -> tuple[float, float]:
+def bounds(scores: list[float], error: float, *, shares: bool | None = None) -> tuple[float, float]:
     """Return one-sided bounds of the mean, each wrong with probability ``error``.
 
-    Scores all in [0, 1] are taken as shares won (Wilson 1927: a run of wins proves no certainty);
-    others by their deviation, with a t quantile by Hill's (1970) first correction of the normal's.
+    With ``shares`` (None: where all scores lie in [0, 1]) scores are matches won (Wilson 1927: a
+    run of wins proves no certainty); others count by their deviation, with the normal's quantile
+    taken to Student's by the first two terms of its expansion (Abramowitz and Stegun, 26.7.5).
     """
     n, mean = len(scores), fmean(scores)
     z = NormalDist().inv_cdf(1.0 - error)
-    if all(0.0 <= score <= 1.0 for score in scores):
+    if shares is None:
+        shares = all(0.0 <= score <= 1.0 for score in scores)
+    if shares:
         centre = mean + z * z / (2 * n)
         spread = z * math.sqrt(mean * (1 - mean) / n + z * z / (4 * n * n))
         return (centre - spread) / (1 + z * z / n), (centre + spread) / (1 + z * z / n)

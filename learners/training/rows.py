@@ -128,3 +128,17 @@ def rows_made_from(folder: Path) -> dict[str, Any] | None:
         return msgspec.json.decode((folder / ABOUT).read_bytes(), type=_About).made_from
     except (OSError, msgspec.MsgspecError):
         return None
+
+
+def rows_told(folder: Path) -> dict[str, Any]:
+    """Return what a plan says of rows: their digest, how many, and what they were made from.
+
+    Raises:
+        LearnError: there are none.
+    """
+    try:
+        about = msgspec.json.decode((folder / ABOUT).read_bytes(), type=_About)
+    except (OSError, msgspec.MsgspecError) as error:
+        msg = f"{folder} must hold rows; got {error}"
+        raise LearnError(msg) from error
+    return {"digest": about.digest, "n_rows": about.n_rows, **about.made_from}

@@ -23,7 +23,7 @@ from learners.folders import write_checkpoint as write
 from learners.model_types.base import LearnError, Stack, Update
 from learners.training.curriculum import Curriculum, StageState
 from learners.training.judging import Measures, judge
-from learners.training.memory import check_memory, limit_card
+from learners.training.memory import check_memory, limit_card, peak_bytes
 from learners.training.plan import Plan
 from learners.training.practice import GradedWorld
 from learners.training.rows import check_rows
@@ -197,6 +197,11 @@ class Training:
         )
 
     @property
+    def peak_bytes(self) -> int:
+        """The most memory that was held, of the card or the process."""
+        return peak_bytes(self._device)
+
+    @property
     def finished(self) -> bool:
         """Whether all updates are taken, or every model has stopped."""
         return self.progress.n_updates >= self.plan.n_updates or bool(self.plateau.stopped.all())
@@ -222,10 +227,25 @@ class Training:
         finally:
             self.progress.seconds += time.monotonic() - began
         self.save()
+        self._take_best()
+        return True
+
+    def conclude(self, hooks: Hooks | None = None) -> None:
+        """End where a stopped training stands, as a plan with `Plan.stop_after` would end there."""
+        n = self.progress.n_updates
+        if self.finished or n == 0:
+            return
+        self.save()
+        if n % REPORT_EVERY:
+            self._report(hooks or Hooks())
+        if n % self.plan.judge_every:
+            self._judge(hooks or Hooks())
+        self._take_best()
+
+    def _take_best(self) -> None:
         if self._best:
             judged = np.isfinite(self.plateau.best)
             put_rows(stacked_weights(self.stack), self._best, [bool(j) for j in judged])
-        return True
 
     def _step(self, hooks: Hooks) -> None:
         progress, plan = self.progress, self.plan

@@ -22,7 +22,7 @@ from learners.export import (
     weights_of,
     write_version,
 )
-from learners.networks import ILLEGAL_Q, NETWORKS, ConvNetwork
+from learners.networks import ILLEGAL_Q, NETWORKS, ConvNetwork, value_ports
 from learners.replay.rows import Names, WindowRows
 from learners.settings import ModelSettings, Shape
 from learners.trainer import Trainer
@@ -132,7 +132,7 @@ def test_export_agrees_with_torch_for_every_batch_size(
 ) -> None:
     chosen = settings(algorithm, network, normalise)
     made = ALGORITHMS[algorithm](chosen, torch.device("cpu"))
-    template = OnnxTemplate(made.policy, GRID)
+    template = OnnxTemplate(made.policy, *value_ports(GRID))
     made.fit_normaliser(observed(50, 3)[0])
     rng = np.random.default_rng(0)
     trainer = Trainer(chosen)
@@ -143,7 +143,8 @@ def test_export_agrees_with_torch_for_every_batch_size(
     assert model == template.render(weights_of(made.policy))
     for n in (1, 3, 64):
         observation, legal = observed(n, n)
-        parity = check_parity(model, made.values(observation, legal), observation, legal)
+        feeds = {"observation": observation, "legal": legal}
+        parity = check_parity(model, [made.values(observation, legal)], feeds)
         assert parity.n == n
         assert parity.agreement == 1.0
     session = onnxruntime.InferenceSession(model)
@@ -157,9 +158,10 @@ def test_export_agrees_with_torch_for_every_batch_size(
 def test_export_that_differs_is_refused() -> None:
     made = ALGORITHMS["dqn"](settings("dqn", "mlp", False), torch.device("cpu"))
     observation, legal = observed(8)
-    model = OnnxTemplate(made.policy, GRID).render(weights_of(made.policy))
+    model = OnnxTemplate(made.policy, *value_ports(GRID)).render(weights_of(made.policy))
     with pytest.raises(ExportError, match="exported values must be within"):
-        check_parity(model, made.values(observation, legal) + 0.01, observation, legal)
+        feeds = {"observation": observation, "legal": legal}
+        check_parity(model, [made.values(observation, legal) + 0.01], feeds)
 
 
 def test_version_folder_lists_its_files(tmp_path: Path) -> None:

@@ -56,7 +56,11 @@ class ToyWorld:
         np.put_along_axis(observation, self._wish[..., None], 1.0, 2)
         observation[..., 5] = 0.5
         self._observation = observation
-        self._enemies = self._rng.random((*size, 3, 4)).astype(np.float32)
+        drawn = self._rng.random((*size, 3, 4)).astype(np.float32)
+        leaders = drawn.reshape(self._s, -1, layout.pack, 3, 4)[:, :, :1]  # a pack meets the same
+        self._enemies = leaders.repeat(layout.pack, 2).reshape(drawn.shape)
+        odd = np.arange(self._b) // layout.pack % 2 == 1
+        self._enemies[..., 3] = np.where(odd, self._step % 4 == 0, self._step % 2 == 0)[:, None]
         legal = np.ones((*size, layout.n_actions[self._head]), np.bool_)
         if self._head != "aim":
             illegal = (self._wish + 1) % 4

@@ -1,0 +1,164 @@
+"""Commands that train the model types: learn train."""
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from infra.cli.common import (
+    ConfigOption,
+    Exit,
+    JsonOption,
+    guarded,
+    print_json,
+    read_settings,
+    show,
+)
+
+learn = typer.Typer(
+    name="learn",
+    help="Train, evaluate and export models: nine types for each of six archetypes.",
+    no_args_is_help=True,
+)
+
+
+@learn.callback()
+def _learn() -> None:
+    """Train, evaluate and export models: nine types for each of six archetypes."""
+
+
+class PresetName(StrEnum):
+    """Settings by name."""
+
+    CLASSIC = "classic"
+    MODERN = "modern"
+
+
+class DeviceName(StrEnum):
+    """What to train on."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
+class Half(StrEnum):
+    """Whether passes are taken in bfloat16."""
+
+    AUTO = "auto"
+    ON = "on"
+    OFF = "off"
+
+
+ArchetypesOption = Annotated[
+    list[str] | None,
+    typer.Option("--archetype", "-a", help="Only this archetype. May be given again."),
+]
+TypesOption = Annotated[
+    list[str] | None, typer.Option("--type", "-t", help="Only this type. May be given again.")
+]
+SeedOption = Annotated[int | None, typer.Option("--seed", help="Fixes every random draw.")]
+DeviceOption = Annotated[DeviceName, typer.Option("--device", help="auto: CUDA where it is.")]
+ReportOption = Annotated[
+    Path | None, typer.Option("--report", help="A new file: a page (.html) or .json.")
+]
+SamplesOption = Annotated[
+    int, typer.Option("--samples", help="Bootstrap rows an archetype, from scripted play.")
+]
+
+
+@learn.command()
+@guarded
+def train(
+    every: Annotated[bool, typer.Option("--all", help="Every type for every archetype.")] = False,
+    archetypes: ArchetypesOption = None,
+    types: TypesOption = None,
+    preset: Annotated[
+        PresetName, typer.Option(help="classic: the usual numbers; modern: what measured better.")
+    ] = PresetName.MODERN,
+    epochs: Annotated[
+        float | None, typer.Option(help="Times to go through the rows, in place of the updates.")
+    ] = None,
+    updates: Annotated[int | None, typer.Option(help="Gradient steps a type.")] = None,
+    batch: Annotated[int | None, typer.Option(help="Rows of a gradient step.")] = None,
+    lr: Annotated[float | None, typer.Option("--lr", help="Learning rate.")] = None,
+    weight_decay: Annotated[float | None, typer.Option(help="AdamW's decay, e.g. 1e-4.")] = None,
+    accumulate: Annotated[
+        int | None, typer.Option(help="Batches whose gradients make one step.")
+    ] = None,
+    patience: Annotated[
+        int, typer.Option(help="Judgements without a gain that stop a model; 0: none do.")
+    ] = 20,
+    curriculum: Annotated[
+        bool, typer.Option(help="Practise on rising difficulty, by the matches won.")
+    ] = True,
+    device: DeviceOption = DeviceName.AUTO,
+    amp: Annotated[
+        Half, typer.Option(help="bfloat16; auto: where a trial shows it to be faster.")
+    ] = Half.AUTO,
+    parallel: Annotated[
+        int | None, typer.Option(help="Types trained side by side. Default: one a core.")
+    ] = None,
+    memory_gb: Annotated[float, typer.Option(help="Most memory a training may take.")] = 11.0,
+    samples: SamplesOption = 10_000,
+    minutes: Annotated[
+        float | None, typer.Option(help="Wall time after which the best so far is taken.")
+    ] = None,
+    matches: Annotated[
+        int, typer.Option("--matches", help="Matches that judge a finished model that acts.")
+    ] = 100,
+    seed: SeedOption = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the checkpoints of the same training.")
+    ] = False,
+    report: ReportOption = None,
+    table: Annotated[
+        Path | None, typer.Option("--table", help="Also write the table of models as Markdown.")
+    ] = None,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+) -> None:
+    """Train model types: the archetypes of one type as one stack, several types side by side.
+
+    Rows to begin with are recorded from scripted play. Every model is judged on what was held out,
+    exported as a version below `models/` of the data, and told in a table with intervals. Scalars
+    for TensorBoard lie in `learn/tensorboard`. A training that is interrupted goes on with
+    --resume and makes the same weights.
+    """
+    from infra.fresh import check_fresh
+    from infra.learn.asked import Asked, check_types
+    from infra.learn.bars import Bars
+    from infra.learn.report import render_markdown, render_text, summary, write_report
+    from infra.learn.train import Work, names_of
+    from infra.learn.train import train as run
+    from learners.model_types.registry import names
+    from schemas.errors import refuse
+
+    if not (every or archetypes or types):
+        refuse("learn train", "given --all, --archetype or --type", "none of them")
+    settings = read_settings(config, seed=seed)
+    for path, option in ((report, "--report"), (table, "--table")):
+        if path is not None:
+            check_fresh(path, option)
+    asked = Asked(
+        archetypes=names_of(archetypes), types=check_types(tuple(types or ()), names()),
+        preset=preset.value, epochs=epochs, updates=updates, batch=batch, lr=lr,
+        weight_decay=weight_decay, accumulate=accumulate, patience=patience,
+        curriculum="levels" if curriculum else "none", device=device.value, amp=amp.value,
+        parallel=parallel, memory_gb=memory_gb, samples=samples, minutes=minutes,
+        evaluate_matches=matches, seed=settings.seed,
+    )  # fmt: skip
+    with Bars() as bars:
+        found = run(settings, asked, Work(resume=resume), bars.tell)
+    if report is not None:
+        write_report(found, report)
+    if table is not None:
+        table.write_text(render_markdown(found), encoding="utf-8")
+    if as_json:
+        print_json(found)
+    else:
+        show(render_text(found))
+        print(summary(found), file=sys.stderr)
+    raise typer.Exit(int(Exit.OK))

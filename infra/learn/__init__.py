@@ -1,0 +1,1 @@
+"""What `grindstone learn` does: bootstrap rows, trainings side by side, versions and reports."""

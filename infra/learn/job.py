@@ -1,0 +1,231 @@
+"""One training in a process of its own: a type, its archetypes, from rows to versions."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from infra.learn.rows import make_layout, make_world
+
+if TYPE_CHECKING:
+    from learners.training.plan import Plan
+    from learners.training.run import Point, Training
+    from schemas.practice import Layout
+
+TELL_EVERY_S = 0.25
+
+SCALARS = {
+    "loss": "loss/train", "q_mean": "q/mean", "q_max": "q/max", "td_error": "td_error",
+    "reward": "reward", "episode_length": "episode_length", "win_rate": "win_rate",
+}  # fmt: skip
+"""TensorBoard's tag of a measure; others keep their names."""
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True):
+    """What a process is told; plain, so that it can be sent."""
+
+    plan: bytes
+    """`learners.training.plan.Plan` as JSON."""
+    rows: list[str]
+    """Folders of rows, one an archetype."""
+    models: str
+    checkpoints: str
+    scalars: str
+    """Root of TensorBoard's runs."""
+    code_version: str
+    threads: int
+    amp: str = "off"
+    seconds: float | None = None
+    """Wall time after which the best so far is taken."""
+    evaluate_matches: int = 100
+    forms: tuple[str, ...] = ("fp16", "fp32", "int8")
+    optimise: bool = False
+    verify: bool = True
+    sources: dict[str, str] = {}
+    """Archetype -> version's folder to begin from."""
+
+
+class Told(msgspec.Struct, frozen=True):
+    """How far a training has come."""
+
+    type: str
+    done: int
+    total: int
+
+
+class Made(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of a training."""
+
+    type: str
+    plan: dict[str, Any]
+    folders: dict[str, str]
+    """Archetype -> the version's folder."""
+    n_updates: int
+    seconds: float
+    cpu_s: float
+    peak_bytes: int
+    stopped_at: dict[str, int]
+    quality: dict[str, dict[str, Any]]
+    """Archetype -> what `learners.training.quality` found."""
+    curve: list[dict[str, Any]]
+    judged: list[dict[str, Any]]
+    refused: list[str]
+    whole: bool
+    """False where its time was up."""
+
+
+def run_job(job: Job, tell: Callable[[Told], None]) -> Made:
+    """Train, evaluate and export; see `infra.pool.run_each`."""
+    from learners.training.machine import use_threads
+    from learners.training.plan import Plan
+
+    use_threads(job.threads)
+    stopping = _Stopping(job.seconds)
+    plan = msgspec.json.decode(job.plan, type=Plan)
+    layout, training = _begin(job, plan)
+    with _Scalars(job, plan) as on_point:
+        done = training.run(_hooks(training, stopping, tell, on_point))
+        if not done and stopping.asked:
+            training.save()
+            raise KeyboardInterrupt
+        training.conclude()
+    return _finish(job, training, layout, done)
+
+
+def _begin(job: Job, plan: Plan) -> tuple[Layout, Training]:
+    from learners.training.deliver import version_weights
+    from learners.training.machine import half_is_faster
+    from learners.training.rows import read_rows
+    from learners.training.run import Training
+
+    layout = make_layout()
+    rows = [read_rows(Path(folder)) for folder in job.rows]
+    folder = Path(job.checkpoints) / plan.type
+    if job.amp == "auto":
+        half = _measured_once(folder, plan, lambda: half_is_faster(plan, layout, rows))
+        plan = msgspec.structs.replace(plan, amp=half)
+    world = make_world(plan.archetypes)
+    sources = {name: version_weights(Path(folder)) for name, folder in job.sources.items()}
+    return layout, Training(plan, layout, rows, world, folder, sources)
+
+
+def _measured_once(folder: Path, plan: Plan, measure: Callable[[], bool]) -> bool:
+    """Return what was measured, kept in a file: a training that resumes is the same training."""
+    path = folder / f"{plan.digest()[:16]}.amp"
+    if path.is_file():
+        return path.read_text("ascii") == "on"
+    found = measure()
+    folder.mkdir(parents=True, exist_ok=True)
+    path.write_text("on" if found else "off", "ascii")
+    return found
+
+
+class _Stopping:
+    """A deadline, and SIGTERM: a pool ends its processes with it."""
+
+    def __init__(self, seconds: float | None) -> None:
+        self._deadline = None if seconds is None else time.monotonic() + seconds
+        self.asked = False
+        try:
+            signal.signal(signal.SIGTERM, self._ask)
+        except ValueError:
+            pass  # in a thread: whoever started it ends it
+
+    def _ask(self, *_: object) -> None:
+        self.asked = True
+
+    def __call__(self) -> bool:
+        return self.asked or (self._deadline is not None and time.monotonic() >= self._deadline)
+
+
+def _hooks(
+    training: Training,
+    stopping: _Stopping,
+    tell: Callable[[Told], None],
+    on_point: Callable[[Point, str], None],
+) -> Any:
+    from learners.training.run import Hooks
+
+    told_at = 0.0
+
+    def on_update(done: int, total: int) -> None:
+        nonlocal told_at
+        now = time.monotonic()
+        if now - told_at >= TELL_EVERY_S or done == total:
+            told_at = now
+            tell(Told(training.plan.type, done, total))
+
+    return Hooks(on_point=on_point, on_update=on_update, stop=stopping)
+
+
+class _Scalars:
+    """TensorBoard files of a training, one run an archetype."""
+
+    def __init__(self, job: Job, plan: Plan) -> None:
+        from learners.scalars import ScalarWriter
+
+        root = Path(job.scalars)
+        self._writers = [ScalarWriter(root / plan.type / a, time.time()) for a in plan.archetypes]
+
+    def __enter__(self) -> Callable[[Point, str], None]:
+        return self._on_point
+
+    def __exit__(self, *_: object) -> None:
+        for writer in self._writers:
+            writer.close()
+
+    def _on_point(self, point: Point, kind: str) -> None:
+        for i, writer in enumerate(self._writers):
+            values = {
+                _tag(name, kind): numbers[i]
+                for name, numbers in point.values.items()
+                if i < len(numbers)
+            }
+            writer.add(point.update, values, time.time())
+
+
+def _tag(name: str, kind: str) -> str:
+    if kind == "train":
+        return SCALARS.get(name, name)
+    return "loss/validation" if name == "loss" else f"validation/{name}"
+
+
+def _finish(job: Job, training: Training, layout: Layout, whole: bool) -> Made:
+    from infra.learn.versions import free_folder, model_name
+    from learners.exporting import FORMS
+    from learners.training.deliver import Wanted, deliver, plan_of_weights
+    from learners.training.quality import qualities
+
+    plan = plan_of_weights(training)
+    found = qualities(
+        training.kind, training.stack, plan.archetypes, training.held_out,
+        make_world(plan.archetypes), job.evaluate_matches, plan.derived_seed("evaluate"),
+    )  # fmt: skip
+    wanted = Wanted(tuple(f for f in FORMS if f in job.forms), job.optimise, job.verify)
+    more = [
+        {
+            "model": model_name(plan.type, archetype), "game": "arena",
+            "code_version": job.code_version, "quality": found[archetype],
+            "metrics": {k: v for k, v in found[archetype].items() if isinstance(v, float)},
+        }
+        for archetype in plan.archetypes
+    ]  # fmt: skip
+    models = Path(job.models)
+    folders = deliver(
+        training, layout, wanted, lambda a: free_folder(models, model_name(plan.type, a)), more
+    )
+    progress = training.progress
+    return Made(
+        type=plan.type, plan=msgspec.to_builtins(plan),
+        folders={a: str(f) for a, f in zip(plan.archetypes, folders, strict=True)},
+        n_updates=progress.n_updates, seconds=progress.seconds, cpu_s=time.process_time(),
+        peak_bytes=training.peak_bytes,
+        stopped_at={plan.archetypes[i]: n for i, n in progress.stopped_at.items()},
+        quality=found, curve=msgspec.to_builtins(progress.curve),
+        judged=msgspec.to_builtins(progress.judged), refused=training.refused, whole=whole,
+    )  # fmt: skip

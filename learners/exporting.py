@@ -1,0 +1,215 @@
+"""Forms of an exported graph: full, half and 8 bit weights, measured before one is chosen.
+
+A form is judged on real inputs that were held out: how far its outputs are from torch's, how often
+it takes the same action, and how long one decision takes. All is kept in the version's manifest.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+import onnx
+import onnxruntime
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+from onnxruntime import quantization
+
+from learners.export import ExportError, open_session, parity_of
+
+Form = Literal["fp16", "fp32", "int8"]
+FORMS: tuple[Form, ...] = ("fp16", "fp32", "int8")
+
+MIN_AGREEMENT: dict[Form, float] = {"fp32": 1.0, "fp16": 0.99, "int8": 0.98}
+"""Share of real inputs on which a form must take torch's own action to be chosen."""
+MAX_LOSS: dict[Form, float] = {"fp32": 1e-4, "fp16": 2e-2, "int8": 0.15}
+"""Largest difference of an output, as a share of the outputs' deviation, to be chosen."""
+CLEARLY = 1.15
+"""How many times as fast as half precision another form must be to be preferred: timings of a
+shared machine differ by a tenth."""
+
+TIMED = 200
+"""Decisions timed, one at a time."""
+
+
+class Measured(msgspec.Struct, frozen=True, kw_only=True):
+    """What a form is worth; the manifest keeps one for each."""
+
+    form: Form
+    n_bytes: int
+    n: int
+    """Held-out inputs."""
+    max_error: float
+    """Largest difference to torch's outputs; of values over 1, their share."""
+    loss: float
+    """Root mean square of the first output's error over its deviation."""
+    agreement: float
+    latency_p50_ms: float
+    """Of one decision in onnxruntime on one thread."""
+    latency_p95_ms: float
+    fit: bool
+    """Whether it is near enough to torch to be chosen."""
+
+
+def make_form(full: bytes, form: Form, feeds: Mapping[str, NDArray[Any]]) -> bytes:
+    """Return a graph in a form; the same graph and inputs give the same bytes."""
+    if form == "fp16":
+        return half_weights(full)
+    if form == "int8":
+        return eight_bits(full, feeds)
+    return full
+
+
+def optimise(model: bytes) -> bytes:
+    """Return the graph with constants folded and what does nothing left out, by onnxruntime.
+
+    Its basic level alone: the others make what only this kind of processor runs.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        options = onnxruntime.SessionOptions()
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+        options.optimized_model_filepath = str(path)
+        options.log_severity_level = 4
+        onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        return _bytes(onnx.load(path))
+
+
+def half_weights(model: bytes) -> bytes:
+    """Return the graph with float32 weights kept as float16 and widened when it is loaded.
+
+    Half the bytes on disk, on the wire and in a card's memory; on processors without half kernels
+    the arithmetic stays in float32. What does not fit in float16 stays as it is.
+    """
+    proto = onnx.load_from_string(model)
+    widened = []
+    for initialiser in proto.graph.initializer:
+        if initialiser.data_type != TensorProto.FLOAT:
+            continue
+        values = numpy_helper.to_array(initialiser)
+        half = values.astype(np.float16)
+        if values.ndim < 2 or not np.isfinite(half).all():
+            continue  # biases and normalisers are small and their exactness is not
+        name = initialiser.name
+        initialiser.CopyFrom(numpy_helper.from_array(half, f"{name}.half"))
+        widened.append(helper.make_node("Cast", [f"{name}.half"], [name], to=TensorProto.FLOAT))
+    for node in reversed(widened):
+        proto.graph.node.insert(0, node)
+    return _bytes(proto)
+
+
+def eight_bits(model: bytes, feeds: Mapping[str, NDArray[Any]]) -> bytes:
+    """Return the graph with products of 8 bit weights and, measured anew each time, inputs.
+
+    Weights use 7 of the 8 bits: without VNNI the processor's sums of pairs overflow otherwise.
+    """
+    del feeds
+    with tempfile.TemporaryDirectory() as folder, _quiet():
+        before, after = Path(folder) / "full.onnx", Path(folder) / "small.onnx"
+        before.write_bytes(optimise(model))
+        quantization.quantize_dynamic(
+            before, after, weight_type=quantization.QuantType.QInt8,
+            per_channel=True, reduce_range=True, op_types_to_quantize=["MatMul", "Gemm"],
+        )  # fmt: skip
+        return _bytes(onnx.load(after))
+
+
+def _bytes(proto: onnx.ModelProto) -> bytes:
+    proto.producer_name, proto.producer_version = "grindstone", ""
+    data: bytes = proto.SerializeToString(deterministic=True)
+    return data
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The quantiser gives advice to the root logger."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
+
+
+def measure(
+    models: Mapping[Form, bytes],
+    expected: Sequence[NDArray[Any]],
+    feeds: Mapping[str, NDArray[Any]],
+    timed: int = TIMED,
+) -> list[Measured]:
+    """Measure forms beside each other: their decisions are timed in turns."""
+    times = latencies({form: model for form, model in models.items()}, feeds, timed)
+    found = []
+    for form, model in models.items():
+        parity = parity_of(model, expected, feeds)
+        loss = _loss(model, expected[0], feeds)
+        fit = parity.agreement >= MIN_AGREEMENT[form] and loss <= MAX_LOSS[form]
+        found.append(
+            Measured(
+                form=form,
+                n_bytes=len(model),
+                n=parity.n,
+                max_error=parity.max_error,
+                loss=loss,
+                agreement=parity.agreement,
+                latency_p50_ms=median(times[form]),
+                latency_p95_ms=float(np.quantile(times[form], 0.95)),
+                fit=fit,
+            )  # fmt: skip
+        )
+    return found
+
+
+def _loss(model: bytes, expected: NDArray[Any], feeds: Mapping[str, NDArray[Any]]) -> float:
+    """Return the first output's error over its deviation, what is masked left out."""
+    got = open_session(model).run(None, dict(feeds))[0].astype(np.float64)
+    real = np.abs(expected) < 1e8
+    if not real.any():
+        return 0.0
+    wrong = np.sqrt(np.square(got[real] - expected[real]).mean())
+    return float(wrong / max(float(expected[real].std()), 1e-6))
+
+
+def latencies(
+    models: Mapping[Form, bytes], feeds: Mapping[str, NDArray[Any]], timed: int
+) -> dict[Form, list[float]]:
+    """Return the milliseconds of single decisions, the forms asked in turns."""
+    sessions = {form: open_session(model) for form, model in models.items()}
+    n = len(next(iter(feeds.values())))
+    one = [{name: values[i : i + 1] for name, values in feeds.items()} for i in range(min(n, 16))]
+    found: dict[Form, list[float]] = {form: [] for form in models}
+    for at in range(-10, timed):  # the first ones warm caches
+        for form, session in sessions.items():
+            began = time.perf_counter()
+            session.run(None, one[at % len(one)])
+            if at >= 0:
+                found[form].append((time.perf_counter() - began) * 1e3)
+    return found
+
+
+def choose(measured: Sequence[Measured], only: Sequence[Form] = FORMS) -> Measured:
+    """Return the form to serve: half precision, unless another is clearly faster.
+
+    Raises:
+        ExportError: none that was asked for is near enough to torch.
+    """
+    fit = {m.form: m for m in measured if m.fit and m.form in only}
+    if not fit:
+        known = "; ".join(
+            f"{m.form}: agreement {m.agreement:.3f}, loss {m.loss:.2g}" for m in measured
+        )
+        text = f"a form must agree with torch ({MIN_AGREEMENT}, loss {MAX_LOSS}); got {known}"
+        raise ExportError(text)
+    best = fit.get("fp16") or fit.get("fp32") or next(iter(fit.values()))
+    for other in fit.values():
+        if other.latency_p50_ms * CLEARLY < best.latency_p50_ms:
+            best = other
+    return best

@@ -1,0 +1,265 @@
+"""Which kind of opponents these are, from the numbers of a fight's last steps.
+
+A transformer reads a window of steps; a head names the kind and another gives an embedding in which
+windows against one kind lie close: cross-entropy and the supervised contrastive loss (Khosla et al.
+2020) together, each batch seen twice under different noise and crops. The embedding serves
+searches for similar fights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, ClassVar
+
+import numpy as np
+import torch
+from msgspec import Meta
+from numpy.typing import NDArray
+from torch import nn
+from torch.nn import functional
+
+from learners.model_types.ahead import begins, following
+from learners.model_types.base import Port, Preset, Share, TypeSettings
+from learners.model_types.spatial_vit import choice_loss, frequencies
+from learners.model_types.supervised import (
+    Columns,
+    SupervisedSettings,
+    SupervisedStack,
+    Tensors,
+    checked,
+)
+from learners.stack.attention import MASKED, Block, run
+from learners.stack.layers import LayerNorm, Linear, Table, unstack
+from learners.stack.normaliser import Normaliser
+from learners.stack.random import Dropout, Noise
+from schemas.practice import ARCHETYPES, Episodes, Head, Layout
+
+FACTS = ("observation", "enemies", "threat")
+"""What a step tells, in the order of the graph's inputs; threat is the damage the step brought."""
+
+
+def contrastive_loss(
+    embedding: torch.Tensor, label: torch.Tensor, temperature: float
+) -> torch.Tensor:
+    """Return the supervised contrastive loss [S] of unit vectors [S, B, Z] and labels [S, B].
+
+    The paper's L_out (equation 2): the mean over anchors, and over each one's positives, of
+    ``-log(exp(z_i z_p / t) / sum_{a != i} exp(z_i z_a / t))``. Anchors without a positive count 0.
+    """
+    n = label.shape[1]
+    itself = torch.eye(n, dtype=torch.bool, device=label.device)
+    likeness = torch.bmm(embedding, embedding.mT) / temperature
+    chance = functional.log_softmax(likeness.masked_fill(itself, MASKED), -1)
+    same = (label[:, :, None] == label[:, None]) & ~itself
+    positives = same.sum(2).clamp(min=1)
+    return -(torch.where(same, chance, 0.0).sum(2) / positives).mean(1)
+
+
+class PatternSettings(SupervisedSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Settings of `pattern_recognition`."""
+
+    learning_rate: Annotated[float, Meta(gt=0)] = 1e-4
+    width: Annotated[int, Meta(ge=2)] = 512
+    depth: Annotated[int, Meta(ge=1)] = 6
+    heads: Annotated[int, Meta(ge=1)] = 16
+    inner: Annotated[int, Meta(ge=1)] = 4
+    """Width of a layer's middle in widths."""
+    dropout: Annotated[float, Meta(ge=0, lt=1)] = 0.1
+    window: Annotated[int, Meta(ge=1)] = 16
+    """Steps that are read at most."""
+    least_window: Annotated[int, Meta(ge=1)] = 4
+    """Augmentation: windows are cropped to a random length from this on."""
+    embedding: Annotated[int, Meta(ge=1)] = 64
+    contrast: Annotated[float, Meta(ge=0)] = 0.5
+    """Weight of the contrastive loss beside the cross-entropy; 0 leaves it out."""
+    temperature: Annotated[float, Meta(gt=0)] = 0.1
+    smoothing: Share = 0.0
+    """Share of each target that is spread over all kinds: matches are few, names are sure."""
+
+    def __post_init__(self) -> None:
+        """Check what one field cannot tell.
+
+        Raises:
+            ValueError: ``width`` is no multiple of ``heads``, or the crop is wider than the window.
+        """
+        if self.width % self.heads:
+            msg = f"$.width must be a multiple of heads ({self.heads}); got {self.width}"
+            raise ValueError(msg)
+        if self.least_window > self.window:
+            msg = f"$.least_window must be at most window ({self.window}); got {self.least_window}"
+            raise ValueError(msg)
+
+
+class PatternNet(nn.Module):
+    """Windows -> scores [S, B, kinds] and unit embeddings [S, B, Z]."""
+
+    prior: torch.Tensor
+
+    def __init__(self, settings: PatternSettings, layout: Layout) -> None:
+        """Make a stack of one."""
+        super().__init__()
+        w, e = settings.width, layout.n_enemies
+        self.again = settings.checkpointing
+        self.observation_norm = Normaliser(1, layout.n_features)
+        self.enemy_norm = Normaliser(1, layout.n_enemy_features)
+        self.threat_norm = Normaliser(1, e)
+        self.noise, self.dropout = Noise(settings.noise), Dropout(settings.dropout)
+        self.step = Linear(1, layout.n_features + e * layout.n_enemy_features + e, w)
+        self.position = Table(1, settings.window, w)
+        self.blocks = nn.ModuleList(
+            Block(1, w, settings.heads, settings.inner * w, settings.dropout)
+            for _ in range(settings.depth)
+        )
+        self.norm, self.kind = LayerNorm(1, w), Linear(1, w, len(ARCHETYPES))
+        self.wide, self.narrow = Linear(1, w, w), Linear(1, w, settings.embedding)
+        self.register_buffer("prior", torch.zeros(1, len(ARCHETYPES)))
+
+    def forward(
+        self,
+        observation: torch.Tensor,
+        enemies: torch.Tensor,
+        threat: torch.Tensor,
+        known: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Take [S, B, T, D], [S, B, T, E, F], [S, B, T, E] and bool[S, B, T]; plain: no S."""
+        there = (enemies != 0).any(-1, keepdim=True)
+        facts = torch.where(there, self.enemy_norm(enemies), 0.0).flatten(-2)
+        parts = [self.observation_norm(observation), facts, self.threat_norm(threat)]
+        x = self.step(self.noise(torch.cat(parts, -1)))
+        position = self.position()[..., : x.shape[-2], :]
+        x = self.dropout(x + (position[:, None] if x.dim() == 4 else position))
+        for block in self.blocks:
+            x = run(block, x, known, again=self.again and self.training)
+        weight = known[..., None].to(x.dtype)
+        x = (self.norm(x) * weight).sum(-2) / weight.sum(-2).clamp(min=1.0)
+        embedding = self.narrow(functional.gelu(self.wide(x)))
+        return self.kind(x), functional.normalize(embedding, dim=-1)
+
+
+class PatternStack(SupervisedStack):
+    """S transformers in training."""
+
+    _settings: PatternSettings
+    _net: PatternNet
+
+    def _columns(self, rows: Episodes) -> Columns:
+        return {
+            **{name: getattr(rows, name) for name in FACTS},
+            "label": rows.enemy_kind,
+            "begins": begins(following(rows)),
+        }
+
+    def _learnable(self, columns: Columns) -> NDArray[np.int64]:
+        """Return the rows that windows end at: all whose kind is named."""
+        label = columns["label"]
+        return np.flatnonzero((label >= 0) & (label < len(ARCHETYPES)))
+
+    def _fix(self, columns: Sequence[Columns], places: Sequence[NDArray[np.int64]]) -> None:
+        net = self._net
+        net.observation_norm.fix([one["observation"] for one in columns])
+        net.threat_norm.fix([one["threat"] for one in columns])
+        net.enemy_norm.fix([one["enemies"][(one["enemies"] != 0).any(-1)] for one in columns])
+        for i, (one, where) in enumerate(zip(columns, places, strict=True)):
+            chances = frequencies(one["label"][where], len(ARCHETYPES))
+            net.prior[i] = torch.from_numpy(chances)
+
+    def _gather(
+        self, columns: Columns, places: NDArray[np.int64], rng: np.random.Generator | None
+    ) -> Columns:
+        if rng is None:
+            return self._windows(columns, places, np.full(len(places), self._settings.window))
+        least, most = self._settings.least_window, self._settings.window
+        twice = np.concatenate([places, places])  # two views of each, cropped apart
+        return self._windows(columns, twice, rng.integers(least, most + 1, len(twice)))
+
+    def _windows(
+        self, columns: Columns, places: NDArray[np.int64], length: NDArray[np.int64]
+    ) -> Columns:
+        """Return windows that end at some rows: padded behind, never across a beginning."""
+        back = np.arange(self._settings.window)
+        at = np.maximum(places[:, None] - back, 0)
+        since = columns["begins"][at].cumsum(1) - columns["begins"][at]
+        n_known = ((since == 0) & (places[:, None] >= back)).sum(1)
+        n_known = np.minimum(n_known, length)
+        forward = places[:, None] - n_known[:, None] + 1 + back
+        known = back < n_known[:, None]
+        rows = np.where(known, forward, places[:, None])
+        batch = {name: columns[name][rows] for name in FACTS}
+        return {**batch, "known": known, "label": columns["label"][places]}
+
+    def _losses(self, batch: Tensors) -> tuple[torch.Tensor, Tensors]:
+        settings, label = self._settings, batch["label"]
+        scores, embedding = self._net(*(batch[name] for name in FACTS), batch["known"])
+        scores = scores.float()
+        named = choice_loss(scores, label)
+        even = -functional.log_softmax(scores, -1).mean(-1)
+        named = torch.lerp(named, even, settings.smoothing).mean(1)
+        told = {"accuracy": (scores.argmax(-1) == label).float().mean(1), "kind_loss": named}
+        if settings.contrast == 0.0:
+            return named, told
+        contrast = contrastive_loss(embedding.float(), label, settings.temperature)
+        return named + settings.contrast * contrast, {**told, "contrastive_loss": contrast}
+
+    def _errors(self, batch: Tensors) -> tuple[Tensors, torch.Tensor]:
+        label = batch["label"]
+        scores, _ = self._net(*(batch[name] for name in FACTS), batch["known"])
+        prior = self._net.prior[:, None].expand_as(scores)
+        told = {
+            "loss": choice_loss(scores.float(), label),
+            "trivial": choice_loss(prior, label),
+            "accuracy": (scores.argmax(-1) == label).float(),
+            "trivial_accuracy": (prior.argmax(-1) == label).float(),
+        }
+        return told, torch.ones_like(told["loss"])
+
+    def graph(self, i: int) -> nn.Module:
+        """Return ``(observation, enemies, threat, known) -> (scores, embedding)`` of model i."""
+        return unstack(self._net, i).eval()
+
+
+class PatternRecognition:
+    """The type."""
+
+    name: ClassVar[str] = "pattern_recognition"
+    acts: ClassVar[Head | None] = None
+    settings: ClassVar[type[TypeSettings]] = PatternSettings
+
+    def preset(self, name: Preset) -> PatternSettings:
+        """Return the settings of a preset."""
+        if name == "classic":
+            return PatternSettings(checkpointing=True)
+        return PatternSettings(
+            width=64, depth=2, heads=4, inner=2, batch=48, learning_rate=5e-4, updates=1_000,
+            weight_decay=0.05, noise=0.2, smoothing=0.05,
+        )  # fmt: skip
+
+    def inputs(self, layout: Layout) -> list[Port]:
+        """Return a window of steps, ``known`` false where it is padded behind its last one."""
+        e = layout.n_enemies
+        return [
+            Port("observation", (None, layout.n_features)),
+            Port("enemies", (None, e, layout.n_enemy_features)),
+            Port("threat", (None, e)),
+            Port("known", (None,), "bool"),
+        ]
+
+    def outputs(self, layout: Layout) -> list[Port]:
+        """Return a score of each kind, the softmax being its chance, and the embedding."""
+        return [Port("kinds", (len(ARCHETYPES),)), Port("embedding", (None,))]
+
+    def make(
+        self,
+        settings: TypeSettings,
+        layout: Layout,
+        seeds: Sequence[int],
+        rates: Sequence[float],
+        device: torch.device,
+    ) -> PatternStack:
+        """Return a new stack."""
+        chosen = checked(settings, PatternSettings)
+        return PatternStack(
+            chosen, layout, seeds, rates, device, lambda: PatternNet(chosen, layout)
+        )
+
+
+TYPE = PatternRecognition()
