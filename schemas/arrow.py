@@ -9,16 +9,9 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 
+from schemas.columns import DETAIL_COLUMNS, FACT_COLUMNS, read_columns
 from schemas.events import Detail, Language
-from schemas.packed import (
-    DETAIL_COLUMNS,
-    FACT_COLUMNS,
-    Packed,
-    RowBytes,
-    chunks,
-    encode_row,
-    read_columns,
-)
+from schemas.packed import Packed, RowBytes, chunks, encode_row
 from schemas.records import Experience, Origin, Signal
 
 
