@@ -4,6 +4,7 @@
 # make check   lint, types, import rules
 # make timescale   a local TimescaleDB without Docker (needs root, once), for grindstone up --timescale
 # make bench-stream   the stream's speed beside its peers'   ARGS="--rounds 3 --json"; also bench-recovery, bench-growth
+# make bench-learn    the learners' speed beside their peers'   ARGS="--parts replay,windows --rounds 5 --json"
 # make clean   stop what runs here and remove all that the commands made
 # make format, make hooks (install the commit hook), make lock ARGS=--upgrade (resolve the packages anew)
 # `demo`, `test` and `check` do the set-up they need; each may be the first.
@@ -26,7 +27,7 @@ python_stamp := .venv/ready-$(here)
 kafka_stamp := .grindstone/kafka/ready-$(here)
 timescale_stamp := .grindstone/timescale/ready-$(here)
 
-.PHONY: help setup demo test torture check bench-stream bench-recovery bench-growth format hooks lock timescale clean
+.PHONY: help setup demo test torture check bench-stream bench-recovery bench-growth bench-learn format hooks lock timescale clean
 
 help:
 	@sed -n 's/^# \{0,1\}//; 1,/^$$/p' Makefile
@@ -63,7 +64,7 @@ check: $(python_stamp)
 	$(PY) -m mypy $(CODE)
 	.venv/bin/lint-imports --cache-dir .grindstone/cache/import-linter
 
-bench-stream bench-recovery bench-growth: bench-%: setup
+bench-stream bench-recovery bench-growth bench-learn: bench-%: setup
 	@$(PY) -m benchmarks.$* $(ARGS)
 
 format: $(python_stamp)

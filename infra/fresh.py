@@ -41,3 +41,17 @@ def fresh_file(path: Path, option: str = "--out") -> Iterator[IO[bytes]]:
             check_fresh(path, option)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def put_file(path: Path, data: bytes) -> None:
+    """Writes a file whole or not at all, in the place of what was there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with aside.open("wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)

@@ -45,20 +45,48 @@ def run_each(
     n = min(processes or os.cpu_count() or 1, len(jobs))
     if n <= 1:
         return [work(job, tell) for job in jobs]
-    return _Pool(jobs, work, n, tell).run()
+    return _Pool(jobs, work, n, tell, keep_going=False).run()
+
+
+def run_all(
+    jobs: Sequence[J],
+    work: Work[J, R],
+    processes: int | None = None,
+    on_progress: Tell | None = None,
+    preload: Sequence[str] = (),
+) -> list[R | Exception]:
+    """What `run_each` returns, with the error of a job that failed in its place: none ends another.
+
+    Every job runs in a process of its own, also where there is one at a time: a process that is
+    killed for its memory takes no other job with it. Modules of `preload` are imported once, before
+    the first job: a job that begins an hour later runs the same code as the first one.
+    """
+    n = max(1, min(processes or os.cpu_count() or 1, len(jobs)))
+    tell = on_progress or (lambda _: None)
+    return _Pool(jobs, work, n, tell, keep_going=True, preload=preload).run()
 
 
 class _Pool:
-    def __init__(self, jobs: Sequence[Any], work: Work[Any, Any], n: int, tell: Tell) -> None:
+    def __init__(
+        self,
+        jobs: Sequence[Any],
+        work: Work[Any, Any],
+        n: int,
+        tell: Tell,
+        *,
+        keep_going: bool,
+        preload: Sequence[str] = (),
+    ) -> None:
         # Forking this process could hang, for it may have threads.
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload([work.__module__])
+        self._context.set_forkserver_preload([work.__module__, *preload])
         _start_server()
         self._told: Any = self._context.Queue()
         self._todo = list(enumerate(jobs))[::-1]
         self._work = work
         self._n = n
         self._tell = tell
+        self._keep_going = keep_going
         self._running: dict[int, BaseProcess] = {}
         self._results: dict[int, Any] = {}
 
@@ -95,7 +123,12 @@ class _Pool:
             elif kind == "done":
                 self._results[at] = said
             else:
-                raise pickle.loads(said)
+                self._fail(at, pickle.loads(said))
+
+    def _fail(self, at: int, error: Exception) -> None:
+        if not self._keep_going:
+            raise error
+        self._results[at] = error
 
     def _bury(self, at: int) -> None:
         process = self._running.pop(at)
@@ -103,7 +136,7 @@ class _Pool:
             msg = (
                 f"a process must finish its work; it ended with {process.exitcode} (out of memory?)"
             )
-            raise WorkerError(msg)
+            self._fail(at, WorkerError(msg))
 
     def _stop(self) -> None:
         for process in self._running.values():

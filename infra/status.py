@@ -62,7 +62,7 @@ async def gather(settings: Settings) -> Plain:
         n_dead = 0
         async for _ in look.read_all(settings.topics.dead_letters):
             n_dead += 1
-        sink = await _sink(settings, look)
+        sink = await database_state(settings, look)
     champion = facts.champion
     return {
         "broker": settings.kafka.bootstrap_servers,
@@ -80,7 +80,7 @@ async def gather(settings: Settings) -> Plain:
     }
 
 
-async def _sink(settings: Settings, look: Look) -> Plain | None:
+async def database_state(settings: Settings, look: Look) -> Plain | None:
     """How far the database is and what it can do; None when none is used."""
     if settings.sink != "timescale":
         return None

@@ -23,10 +23,10 @@ from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError, Pr
 from aiokafka.partitioner import murmur2
 
 from learners.algorithms import choose_device
-from learners.history import digest_of, registered_versions
+from learners.history import History, digest_of, history_of
 from learners.replay.rows import WindowError
-from learners.session import ModelSession, Workplace, resume_offset
-from learners.settings import ModelSettings
+from learners.session import Workplace
+from learners.sessions import GameSessions, Session, Sessions
 from schemas.game import Game
 from schemas.kafka import KafkaSettings
 from schemas.model_events import Registered, encode_model_event
@@ -53,8 +53,11 @@ class LearnerConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     kafka: KafkaSettings
     topics: Topics
-    games: list[Game]
-    place: Workplace
+    games: list[Game] = []
+    place: Workplace | None = None
+    """Where the learners of the games read and write."""
+    trains: Any = None
+    """`learners.sessions.Sessions` in place of those of the games."""
     process: str = "learner"
     """Name in metrics and logs."""
     group: str = "learners"
@@ -64,13 +67,15 @@ class LearnerConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Torch threads; games and broker need the other cores."""
     session_timeout_ms: int = 10_000
 
-    def models(self) -> dict[str, ModelSettings]:
-        """Return the settings of every model that has a learner, by key of `replay-windows`."""
-        return {
-            f"{game.name}/{archetype}": ModelSettings.of(game, archetype, self.seed)
-            for game in self.games
-            for archetype in game.learners
-        }
+    def sessions(self) -> Sessions:
+        """Return what is trained: by default what the games describe."""
+        if self.trains is not None:
+            trains: Sessions = self.trains
+            return trains
+        if self.place is None:
+            msg = "place must be given with games; got none"
+            raise ValueError(msg)
+        return GameSessions(games=self.games, place=self.place, seed=self.seed)
 
 
 class LearnerProcess:
@@ -79,8 +84,9 @@ class LearnerProcess:
     def __init__(self, config: LearnerConfig) -> None:
         """Prepare; nothing is connected before `run`."""
         self._config = config
-        self._models = config.models()
-        self._sessions: dict[str, ModelSession] = {}
+        self._trains = config.sessions()
+        self._keys = set(self._trains.keys())
+        self._sessions: dict[str, Session] = {}
         self._writers: dict[str, AIOKafkaProducer] = {}
         self._announced: dict[str, dict[str, str]] = {}
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="train")
@@ -145,7 +151,7 @@ class LearnerProcess:
             await self._quarantine(f"offset {record.offset}", str(error))
             return
         key = f"{window.game}/{window.archetype}"
-        if key not in self._models:
+        if key not in self._keys:
             return
         generation = self._generation
         if key not in self._sessions and await self._open(key, partition):
@@ -158,26 +164,41 @@ class LearnerProcess:
         await self._work(key, session, stop)
         await self._commit(partition, record.offset + 1)
 
-    async def _fold(self, session: ModelSession, window: Window, record: Any) -> None:
+    async def _fold(self, session: Session, window: Window, record: Any) -> None:
         try:
             await self._in_thread(lambda: session.take(window, record.partition, record.offset))
         except WindowError as error:
             await self._quarantine(window.window_id, str(error))
 
-    async def _work(self, key: str, session: ModelSession, stop: asyncio.Event) -> None:
+    async def _work(self, key: str, session: Session, stop: asyncio.Event) -> None:
         """Work off what is owed, a chunk at a time, as long as the model is ours."""
         while session.busy and not stop.is_set():
             async with self._training:
                 if self._sessions.get(key) is not session:
                     return
+                if session.asks:
+                    champions = (await self._history(session.asks)).champions
+                    await self._in_thread(lambda c=champions: session.answer(c))  # type: ignore[misc]
                 version = await self._in_thread(lambda: session.work(CHUNK_S))
                 if version is not None:
                     await self._announce(key, version)
                     await self._in_thread(session.announced)
+            await self._tell_refused(session)
             await asyncio.sleep(0)
 
+    async def _history(self, models: list[str]) -> History:
+        return await history_of(self._config.kafka, self._config.topics.models, models)
+
+    async def _tell_refused(self, session: Session) -> None:
+        """Say in the log and in `metrics` what was passed over."""
+        refused, session.refused = session.refused, []
+        for reason in refused:
+            log.warning("passed over", **session.labels, reason=reason)
+            await self._send_metric({"refused": 1.0}, {**session.labels, "reason": reason[:500]})
+
     async def _announce(self, key: str, version: Registered) -> None:
-        if self._announced[key].get(version.version) == digest_of(version):
+        name = f"{version.model}@{version.version}"
+        if self._announced[key].get(name) == digest_of(version):
             return  # a process that was killed before its checkpoint had announced it
         writer = self._writers[key]
         try:
@@ -194,28 +215,23 @@ class LearnerProcess:
 
     async def _open(self, key: str, partition: TopicPartition) -> bool:
         """Open a model from its newest sound checkpoint; returns whether it has to read again."""
-        settings = self._models[key]
         writer = AIOKafkaProducer(
             **self._config.kafka.client(),
-            transactional_id=f"{self._config.topics.prefix}learner-{settings.model}",
+            transactional_id=self._config.topics.prefix + self._trains.writer(key),
         )
         device = choose_device(self._config.device)
         try:
             await start(writer)  # from here on an earlier owner is fenced
             async with self._training:
-                self._announced[key] = await registered_versions(
-                    self._config.kafka, self._config.topics.models, settings.model
-                )
-                session = await self._in_thread(
-                    lambda: ModelSession(settings, self._config.place, device)
-                )
+                models = self._trains.models(key)
+                self._announced[key] = (await self._history(models)).registered
+                session = await self._in_thread(lambda: self._trains.open(key, device))
         except BaseException:
             await writer.stop()
             raise
         self._sessions[key], self._writers[key] = session, writer
-        for reason in session.refused:
-            log.warning("passed over", model=settings.model, reason=reason)
-        log.info("model opened", model=settings.model, updates=session.trainer.n_updates)
+        await self._tell_refused(session)
+        log.info("model opened", **session.labels, updates=session.snapshot["updates"])
         needed = session.cursor.next_offset if session.cursor.partition >= 0 else 0
         if needed >= self._starts.get(partition, 0):
             return False
@@ -265,9 +281,8 @@ class LearnerProcess:
                 before[key] = (now, values["updates"])
                 values["lag_windows"] = float(self._lag())
                 values["quarantined"] = float(self._quarantined)
-                labels = {"model": session.settings.model, "game": session.settings.game}
                 try:
-                    await self._send_metric(values, labels)
+                    await self._send_metric(values, session.labels)
                 except KafkaError as error:  # numbers may be missed, training goes on
                     log.info("metric not sent", reason=str(error))
 
@@ -304,8 +319,8 @@ class LearnerProcess:
         self._starts, self._done = {}, {}
         for partition in partitions:
             starts = [
-                self._start(key, settings, partition.partition)
-                for key, settings in self._models.items()
+                self._start(key, partition.partition)
+                for key in self._trains.keys()
                 if partition_of(key, n) == partition.partition
             ]
             start = min(starts, default=0)
@@ -313,11 +328,11 @@ class LearnerProcess:
             self._consumer.seek(partition, start)
         await self._close_sessions(but=set(self._starts))
 
-    def _start(self, key: str, settings: ModelSettings, partition: int) -> int:
+    def _start(self, key: str, partition: int) -> int:
         session = self._sessions.get(key)
         if session is not None:
             return session.cursor.next_offset if session.cursor.partition == partition else 0
-        return resume_offset(self._config.place, settings, partition)
+        return self._trains.resume_offset(key, partition)
 
     async def revoked(self) -> None:
         """Write checkpoints, so that the next owner goes on from here."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -105,6 +106,19 @@ class ModelSession:
         self.trainer.fold(window, self._reader.read(window))
         self.snapshot = self.trainer.measured()
         return "folded"
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Return what its metrics are labelled with."""
+        return {"model": self.settings.model, "game": self.settings.game}
+
+    @property
+    def asks(self) -> list[str]:
+        """Return models whose champion is wanted: none, for it trains its own weights on."""
+        return []
+
+    def answer(self, champions: Mapping[str, str]) -> None:
+        """Take what was not asked for."""
 
     @property
     def busy(self) -> bool:

@@ -52,6 +52,13 @@ class Half(StrEnum):
     OFF = "off"
 
 
+class RowsSource(StrEnum):
+    """Where rows to learn from come from."""
+
+    SCRIPTED = "scripted"
+    WINDOWS = "windows"
+
+
 ArchetypesOption = Annotated[
     list[str] | None,
     typer.Option("--archetype", "-a", help="Only this archetype. May be given again."),
@@ -62,11 +69,19 @@ TypesOption = Annotated[
 SeedOption = Annotated[int | None, typer.Option("--seed", help="Fixes every random draw.")]
 DeviceOption = Annotated[DeviceName, typer.Option("--device", help="auto: CUDA where it is.")]
 ReportOption = Annotated[
-    Path | None, typer.Option("--report", help="A new file: a page (.html) or .json.")
+    Path | None, typer.Option("--report", help="A new file: a page (.html), .json or .md.")
 ]
-SamplesOption = Annotated[
-    int, typer.Option("--samples", help="Bootstrap rows an archetype, from scripted play.")
-]
+SamplesOption = Annotated[int, typer.Option("--samples", help="Rows an archetype to begin with.")]
+
+
+def check_report(path: Path) -> None:
+    """Refuse a report's path before the work is done."""
+    from infra.fresh import check_fresh
+    from schemas.errors import refuse, shown
+
+    if path.suffix not in (".html", ".json", ".md"):
+        refuse("--report", "a file that ends in .html, .json or .md", shown(str(path)))
+    check_fresh(path, "--report")
 
 
 @learn.command()
@@ -103,6 +118,9 @@ def train(
     ] = None,
     memory_gb: Annotated[float, typer.Option(help="Most memory a training may take.")] = 11.0,
     samples: SamplesOption = 10_000,
+    rows: Annotated[
+        RowsSource, typer.Option("--rows", help="Scripted play, or the archive's newest windows.")
+    ] = RowsSource.SCRIPTED,
     minutes: Annotated[
         float | None, typer.Option(help="Wall time after which the best so far is taken.")
     ] = None,
@@ -114,23 +132,21 @@ def train(
         bool, typer.Option("--resume", help="Go on from the checkpoints of the same training.")
     ] = False,
     report: ReportOption = None,
-    table: Annotated[
-        Path | None, typer.Option("--table", help="Also write the table of models as Markdown.")
-    ] = None,
     as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
     """Train model types: the archetypes of one type as one stack, several types side by side.
 
-    Rows to begin with are recorded from scripted play. Every model is judged on what was held out,
+    Rows to begin with are recorded from scripted play, or taken from what live play of the arena
+    has archived. Every model is judged on what was held out,
     exported as a version below `models/` of the data, and told in a table with intervals. Scalars
-    for TensorBoard lie in `learn/tensorboard`. A training that is interrupted goes on with
-    --resume and makes the same weights.
+    for TensorBoard lie in `learn/tensorboard`, the report in `learn/reports`. A type that fails
+    ends no other; the exit code is then 1. What was interrupted or failed goes on with --resume
+    and makes the same weights.
     """
-    from infra.fresh import check_fresh
     from infra.learn.asked import Asked, check_types
     from infra.learn.bars import Bars
-    from infra.learn.report import render_markdown, render_text, summary, write_report
+    from infra.learn.report import keep_report, render_text, summary, write_report
     from infra.learn.train import Work, names_of
     from infra.learn.train import train as run
     from learners.model_types.registry import names
@@ -139,26 +155,24 @@ def train(
     if not (every or archetypes or types):
         refuse("learn train", "given --all, --archetype or --type", "none of them")
     settings = read_settings(config, seed=seed)
-    for path, option in ((report, "--report"), (table, "--table")):
-        if path is not None:
-            check_fresh(path, option)
+    if report is not None:
+        check_report(report)
     asked = Asked(
         archetypes=names_of(archetypes), types=check_types(tuple(types or ()), names()),
         preset=preset.value, epochs=epochs, updates=updates, batch=batch, lr=lr,
         weight_decay=weight_decay, accumulate=accumulate, patience=patience,
         curriculum="levels" if curriculum else "none", device=device.value, amp=amp.value,
         parallel=parallel, memory_gb=memory_gb, samples=samples, minutes=minutes,
-        evaluate_matches=matches, seed=settings.seed,
+        source=rows.value, evaluate_matches=matches, seed=settings.seed,
     )  # fmt: skip
-    with Bars() as bars:
+    with Bars(n=len(asked.types)) as bars:
         found = run(settings, asked, Work(resume=resume), bars.tell)
+    page = keep_report(found, Path(settings.data_dir) / "learn" / "reports")
     if report is not None:
         write_report(found, report)
-    if table is not None:
-        table.write_text(render_markdown(found), encoding="utf-8")
     if as_json:
         print_json(found)
     else:
         show(render_text(found))
-        print(summary(found), file=sys.stderr)
-    raise typer.Exit(int(Exit.OK))
+        print(summary(found), f"report: {page}", sep="\n", file=sys.stderr)
+    raise typer.Exit(int(Exit.FAILED if found.failed else Exit.OK))

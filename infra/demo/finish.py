@@ -17,6 +17,7 @@ from infra.demo.system import System
 from infra.demo.verdict import Request, Score
 from infra.reading import Look
 from infra.settings import to_environ
+from infra.status import database_state
 from infra.supervisor import PARENT_VARIABLE
 from schemas.model_events import Champion
 
@@ -26,6 +27,8 @@ SETTLE_S = 25.0
 """Longest wait for open decisions: the outcome's time-out of the game, and the lag."""
 SEAL_S = 15.0
 """Longest wait for the last windows: their span in event time, and the lag."""
+STORE_S = 30.0
+"""Longest wait for the database to take the last rows."""
 LOOK_S = 0.3
 
 
@@ -80,7 +83,21 @@ class Finish:
         ends = await self._ends()
         if not await self._until(lambda: self._folded(ends), SETTLE_S):
             self.problems.append("every tick must be folded; the last ones are not")
+        if self._system.settings.sink == "timescale":
+            await self._store()
         await self._system.stop()
+
+    async def _store(self) -> None:
+        """Waits until the database holds all that was settled."""
+        self._say("storing the last rows")
+        end, behind = time.monotonic() + STORE_S, None
+        async with Look(self._system.settings.kafka) as look:
+            while behind != 0 and time.monotonic() < end:
+                await asyncio.sleep(LOOK_S)
+                behind = ((await database_state(self._system.settings, look)) or {}).get("lag")
+        if behind != 0:
+            problem = "to be asked" if behind is None else f"{behind:,} records behind"
+            self.problems.append(f"every experience must be in the database; it is {problem}")
 
     async def _ends(self) -> dict[int, int]:
         async with Look(self._system.settings.kafka) as look:

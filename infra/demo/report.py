@@ -30,6 +30,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     first_policy_win_rate: float | None
     lost: int | None
     doubled: int | None
+    database_windows: int | None
+    """Windows whose rows the database holds as the archive does; None where there is none."""
     dead_letters: int
     open: int
     first_decision_s: float | None
@@ -123,6 +125,8 @@ def summary(report: Report) -> str:
     def number(value: float | None, unit: str, digits: int = 0) -> str:
         return "-" if value is None else f"{value:,.{digits}f} {unit}"
 
+    stored = report.database_windows
+    in_database = [] if stored is None else [("database", f"{stored:,} windows compared")]
     rows: list[tuple[str, Any]] = [
         ("learned policy", f"{rate(report.learned_win_rate)} ({report.champion or 'no champion'})"),
         ("  lower 95 % bound", rate(report.learned_lower95)),
@@ -132,6 +136,7 @@ def summary(report: Report) -> str:
         ("decisions", f"{report.decisions:,}"),
         ("experiences", f"{report.experiences:,} in {report.windows:,} windows"),
         ("lost, doubled", f"{report.lost}, {report.doubled}"),
+        *in_database,
         ("dead letters", f"{report.dead_letters:,}"),
         ("versions", f"{report.versions:,}"),
         ("first decision", number(report.first_decision_s, "s", 1)),

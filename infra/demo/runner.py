@@ -17,6 +17,7 @@ from infra.demo.screen import Screen
 from infra.demo.system import System
 from infra.demo.verdict import Score
 from infra.interrupt import Interrupted, interruptible
+from infra.processes import wanted
 from infra.settings import Settings
 from infra.supervisor import SupervisorError
 
@@ -64,6 +65,11 @@ async def run_demo(settings: Settings, plan: DemoPlan) -> int:
     return 0 if report.passed else 1
 
 
+def early(settings: Settings) -> list[str]:
+    """The processes that a run starts with; the others follow when there are decisions."""
+    return [name for name in wanted(settings) if name not in LATE]
+
+
 class Demo:
     """One run."""
 
@@ -105,7 +111,7 @@ class Demo:
         ticking = asyncio.create_task(self._tick())
         try:
             self._say("starting the processes")
-            await self._system.start(("game", "rewards", "ticker", "archiver"))
+            await self._system.start(early(self._settings))
             collector.start()
             await self._watch()
             return await self._finish(collector)
@@ -174,8 +180,8 @@ class Demo:
         facts, settings = self._facts, self._settings
         lost = proof["lost"] if proof else None
         doubled = proof["doubled"] if proof else None
-        wanted = self._system.settings.load_game().gate.final_lower95
-        reasons = why_not(scores, lost, doubled, wanted) + problems
+        needed = self._system.settings.load_game().gate.final_lower95
+        reasons = why_not(scores, lost, doubled, needed) + problems
         learned = scores.get("learned")
         facts.seconds = self._elapsed()
         told = story(
@@ -207,6 +213,7 @@ class Demo:
             first_policy_win_rate=rate("first"),
             lost=lost,
             doubled=doubled,
+            database_windows=proof.get("database_windows") if proof else None,
             dead_letters=facts.dead_letters,
             open=facts.open_decisions,
             first_decision_s=facts.first_decision_s,

@@ -17,8 +17,11 @@ _LINE_EVERY_S = 10.0
 class Bars:
     """Progress of trainings side by side, on stderr."""
 
-    def __init__(self, unit: str = "updates") -> None:
-        self._unit = unit
+    def __init__(self, unit: str = "updates", n: int = 1) -> None:
+        """Take what is counted, and how many trainings there are."""
+        self._unit, self._n = unit, n
+        self._started = time.monotonic()
+        self._phases: dict[str, str] = {}
         self._began: dict[str, tuple[float, int]] = {}
         self._told_at: dict[str, float] = {}
         self._tasks: dict[str, TaskID] = {}
@@ -49,6 +52,9 @@ class Bars:
 
     def tell(self, told: Told) -> None:
         """Show how far one training is."""
+        if told.phase != "training":
+            self._tell_phase(told)
+            return
         if self._progress is not None:
             if told.type not in self._tasks:
                 self._tasks[told.type] = self._progress.add_task(told.type, total=told.total)
@@ -62,6 +68,20 @@ class Bars:
         left = (told.total - told.done) * (now - began) / max(told.done - first, 1)
         text = f"{told.type}: {told.done:,} of {told.total:,} {self._unit}, {clock(left)} left"
         print(text, file=sys.stderr, flush=True)
+
+    def _tell_phase(self, told: Told) -> None:
+        """Say once that a training is judged, or done."""
+        if self._phases.get(told.type) == told.phase:
+            return
+        self._phases[told.type] = told.phase
+        n_done = sum(phase == "done" for phase in self._phases.values())
+        of = f" ({n_done} of {self._n} types)" if told.phase == "done" and self._n > 1 else ""
+        passed = clock(time.monotonic() - self._started)
+        text = f"{told.type}: {told.phase} after {told.done:,} {self._unit}, at {passed}{of}"
+        if self._progress is not None:
+            self._progress.console.print(text, markup=False, highlight=False)
+        else:
+            print(text, file=sys.stderr, flush=True)
 
 
 def clock(seconds: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import signal
 import time
 from collections.abc import Callable
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from schemas.practice import Layout
 
 TELL_EVERY_S = 0.25
+SAVE_EVERY_S = 120.0
+"""Wall time between checkpoints beside those of the plan: what a kill costs at most."""
 
 SCALARS = {
     "loss": "loss/train", "q_mean": "q/mean", "q_max": "q/max", "td_error": "td_error",
@@ -48,6 +51,17 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     verify: bool = True
     sources: dict[str, str] = {}
     """Archetype -> version's folder to begin from."""
+    resume: bool = False
+    """Whether what an earlier run of this very job made is taken as it is."""
+
+    def kept_at(self) -> Path:
+        """Return the file that tells what came of this job, so that it is done once."""
+        changing = {"threads", "seconds", "resume"}
+        fields = {k: getattr(self, k) for k in self.__struct_fields__ if k not in changing}
+        text = msgspec.json.encode(fields, order="deterministic")
+        name = f"made-{hashlib.blake2b(text, digest_size=8).hexdigest()}.json"
+        kind: str = msgspec.json.decode(self.plan)["type"]
+        return Path(self.checkpoints) / kind / name
 
 
 class Told(msgspec.Struct, frozen=True):
@@ -56,6 +70,8 @@ class Told(msgspec.Struct, frozen=True):
     type: str
     done: int
     total: int
+    phase: str = "training"
+    """training, judging (the finished models, and their export), or done."""
 
 
 class Made(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,10 +96,15 @@ class Made(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def run_job(job: Job, tell: Callable[[Told], None]) -> Made:
-    """Train, evaluate and export; see `infra.pool.run_each`."""
+    """Train, evaluate and export; see `infra.pool.run_all`."""
+    from infra.fresh import put_file
     from learners.training.machine import use_threads
     from learners.training.plan import Plan
 
+    kept = _kept(job)
+    if kept is not None:
+        tell(Told(kept.type, kept.n_updates, kept.n_updates, "done"))
+        return kept
     use_threads(job.threads)
     stopping = _Stopping(job.seconds)
     plan = msgspec.json.decode(job.plan, type=Plan)
@@ -94,7 +115,22 @@ def run_job(job: Job, tell: Callable[[Told], None]) -> Made:
             training.save()
             raise KeyboardInterrupt
         training.conclude()
-    return _finish(job, training, layout, done)
+    n = training.progress.n_updates
+    tell(Told(plan.type, n, n, "judging"))
+    made = _finish(job, training, layout, done)
+    put_file(job.kept_at(), msgspec.json.encode(made))
+    training.forget()
+    tell(Told(plan.type, n, n, "done"))
+    return made
+
+
+def _kept(job: Job) -> Made | None:
+    """Return what an earlier run made, where it is wanted and its versions are still there."""
+    path = job.kept_at()
+    if not job.resume or not path.is_file():
+        return None
+    made = msgspec.json.decode(path.read_bytes(), type=Made)
+    return made if all(Path(folder).is_dir() for folder in made.folders.values()) else None
 
 
 def _begin(job: Job, plan: Plan) -> tuple[Layout, Training]:
@@ -116,12 +152,13 @@ def _begin(job: Job, plan: Plan) -> tuple[Layout, Training]:
 
 def _measured_once(folder: Path, plan: Plan, measure: Callable[[], bool]) -> bool:
     """Return what was measured, kept in a file: a training that resumes is the same training."""
+    from infra.fresh import put_file
+
     path = folder / f"{plan.digest()[:16]}.amp"
     if path.is_file():
-        return path.read_text("ascii") == "on"
+        return path.read_bytes() == b"on"
     found = measure()
-    folder.mkdir(parents=True, exist_ok=True)
-    path.write_text("on" if found else "off", "ascii")
+    put_file(path, b"on" if found else b"off")
     return found
 
 
@@ -151,11 +188,14 @@ def _hooks(
 ) -> Any:
     from learners.training.run import Hooks
 
-    told_at = 0.0
+    told_at, saved_at = 0.0, time.monotonic()
 
     def on_update(done: int, total: int) -> None:
-        nonlocal told_at
+        nonlocal told_at, saved_at
         now = time.monotonic()
+        if now - saved_at >= SAVE_EVERY_S:
+            training.save()
+            saved_at = time.monotonic()
         if now - told_at >= TELL_EVERY_S or done == total:
             told_at = now
             tell(Told(training.plan.type, done, total))

@@ -14,18 +14,33 @@ from infra.learn.bars import clock
 from infra.learn.job import Made
 from infra.learn.train import Report
 
+QUALITY = {"value", "low", "high"}
+"""Measures of the table of all models."""
+
 CURVES = ("loss", "q_mean", "td_error", "reward", "win_rate", "stage", "entropy")
 """Measures that are drawn where a type tells them, in this order."""
 
 
 def write_report(report: Report, path: Path) -> None:
-    """Write a report that is not there yet, as a page or as JSON by the name's end."""
+    """Write a report that is not there yet: a page, JSON or Markdown by the name's end."""
     with fresh_file(path, "--report") as stream:
-        if path.suffix == ".json":
-            text = msgspec.json.format(msgspec.json.encode(report), indent=1)
-            stream.write(text + b"\n")
-        else:
-            stream.write(render_page(report).encode())
+        stream.write(_rendered(report, path.suffix))
+
+
+def _rendered(report: Report, suffix: str) -> bytes:
+    if suffix == ".json":
+        return msgspec.json.format(msgspec.json.encode(report), indent=1) + b"\n"
+    return (render_markdown(report) if suffix == ".md" else render_page(report)).encode()
+
+
+def keep_report(report: Report, folder: Path) -> Path:
+    """Write a report in all three forms below a folder, under the next number; returns its page."""
+    folder.mkdir(parents=True, exist_ok=True)
+    numbers = [int(p.stem) for p in folder.glob("*.json") if p.stem.isdigit()]
+    stem = f"{max(numbers, default=0) + 1:04d}"
+    for suffix in (".json", ".md", ".html"):
+        write_report(report, folder / (stem + suffix))
+    return folder / f"{stem}.html"
 
 
 def read_report(path: Path) -> Report:
@@ -33,77 +48,113 @@ def read_report(path: Path) -> Report:
     return msgspec.json.decode(path.read_bytes(), type=Report)
 
 
-def rows_of(report: Report) -> list[list[Any]]:
-    """Return a row of plain values for each model, types in order."""
-    found = []
-    for made in report.trainings:
-        for archetype in made.plan["archetypes"]:
-            quality = made.quality[archetype]
-            found.append(
-                [
-                    made.type,
-                    archetype,
-                    quality["measure"],
-                    quality.get("value"),
-                    quality.get("low"),
-                    quality.get("high"),
-                    quality["n"],
-                    "yes" if quality["good"] else "no",
-                    made.stopped_at.get(archetype, made.n_updates),
-                    made.folders[archetype],
-                ]  # fmt: skip
-            )
-    return found
+class Line(msgspec.Struct, frozen=True, kw_only=True):
+    """One model of the table."""
+
+    type: str
+    archetype: str
+    measure: str
+    """win_rate: matches won against the traditional AI; gain: share by which the held-out loss is
+    below the trivial predictor's."""
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+    target: float
+    met: bool
+    missed_by: float
+    """How far the lower bound is below the target; 0 where it is met."""
+    updates: int
+    minutes: float
+    """Wall time of the type's training, all archetypes together."""
+    memory_gb: float
+    """The most that the type's training held."""
+    folder: str
 
 
-COLUMNS = ("type", "archetype", "measure", "value", "low", "high", "n", "good", "updates", "folder")
+def lines_of(report: Report) -> list[Line]:
+    """Return a line for each model, types in order."""
+    return [
+        _line(made, archetype) for made in report.trainings for archetype in made.plan["archetypes"]
+    ]
+
+
+def _line(made: Made, archetype: str) -> Line:
+    quality = made.quality[archetype]
+    low, target = quality.get("low"), quality.get("target", 0.0)
+    met = bool(quality["good"])
+    return Line(
+        type=made.type, archetype=archetype, measure=quality["measure"],
+        value=quality.get("value"), low=low, high=quality.get("high"), n=quality["n"],
+        target=target, met=met, missed_by=0.0 if met or low is None else target - low,
+        updates=made.stopped_at.get(archetype, made.n_updates), minutes=made.seconds / 60.0,
+        memory_gb=made.peak_bytes / 1e9, folder=made.folders[archetype],
+    )  # fmt: skip
+
+
+COLUMNS = (
+    "type", "archetype", "measure", "value", "95 %", "n", "lower bound wanted", "met", "updates",
+    "minutes", "GB",
+)  # fmt: skip
+
+
+def cells_of(line: Line) -> list[str]:
+    """Return a line as text, in the order of `COLUMNS`."""
+    interval = "-" if line.low is None else f"{line.low:.3f} to {line.high:.3f}"
+    met = "yes" if line.met else f"no, by {line.missed_by:.3f}"
+    value = "-" if line.value is None else f"{line.value:.3f}"
+    return [
+        line.type, line.archetype, line.measure, value, interval, f"{line.n:,}",
+        f"> {line.target:.2f}", met, f"{line.updates:,}", f"{line.minutes:.1f}",
+        f"{line.memory_gb:.2f}",
+    ]  # fmt: skip
 
 
 def render_text(report: Report) -> Any:
     """Return the report as a table for a terminal."""
     from rich.table import Table
 
-    table = Table(*COLUMNS[:-1], box=None, pad_edge=False)
-    for row in rows_of(report):
-        table.add_row(*(_shown(value) for value in row[:-1]))
+    table = Table(*COLUMNS, box=None, pad_edge=False)
+    for line in lines_of(report):
+        table.add_row(*cells_of(line))
     return table
 
 
 def summary(report: Report) -> str:
-    """Return the report in one line."""
-    rows = rows_of(report)
-    good = sum(row[7] == "yes" for row in rows)
-    return (
-        f"{good} of {len(rows)} models are good, in {clock(report.seconds)}"
-        f" on {report.device}, {report.parallel} at a time"
+    """Return the report in one line, and another for each type that failed."""
+    lines = lines_of(report)
+    first = (
+        f"{sum(line.met for line in lines)} of {len(lines)} models met their target, in"
+        f" {clock(report.seconds)} on {report.device}, {report.parallel} at a time"
     )
+    return "\n".join([first, *(f"{name}: {why}" for name, why in report.failed.items())])
 
 
 def render_markdown(report: Report) -> str:
     """Return the table of all models for the documentation, made from the report alone."""
-    lines = [
+    lines = lines_of(report)
+    cpu_s = sum(made.cpu_s for made in report.trainings)
+    told = [
         f"Preset `{report.preset}`, seed {report.seed}, {report.samples:,} bootstrap rows an"
-        f" archetype, {report.device}, {report.parallel} trainings at a time:"
-        f" {clock(report.seconds)} for all of them. Intervals are of 95 %.",
+        f" archetype, {report.device}, {report.parallel} types at a time: {clock(report.seconds)}"
+        f" for all of it, {cpu_s:,.0f} CPU seconds of training.",
+        f"{sum(line.met for line in lines)} of {len(lines)} models met their target.",
+        *(f"{name} failed: {why}" for name, why in report.failed.items()),
         "",
-        "| type | archetype | measure | value | interval | n | good | updates |",
-        "|---|---|---|---|---|---|---|---|",
+        f"| {' | '.join(COLUMNS)} |",
+        "|---" * len(COLUMNS) + "|",
+        *(f"| {' | '.join(cells_of(line))} |" for line in lines),
     ]
-    for kind, archetype, measure, value, low, high, n, good, updates, _ in rows_of(report):
-        interval = "" if low is None else f"{low:.3f} to {high:.3f}"
-        lines.append(
-            f"| {kind} | {archetype} | {measure} | {_shown(value)} | {interval} | {n:,} | {good}"
-            f" | {updates:,} |"
-        )
-    return "\n".join(lines) + "\n"
+    return "\n".join(told) + "\n"
 
 
 def render_page(report: Report) -> str:
     """Return the report as a page with a curve for each measure."""
     parts = [
         page.heading(1, "Training"),
-        page.note(f"{summary(report)}. Preset {report.preset}, seed {report.seed}."),
-        page.table(COLUMNS[:-1], [row[:-1] for row in rows_of(report)]),
+        *(page.note(text) for text in summary(report).splitlines()),
+        page.note(f"Preset {report.preset}, seed {report.seed}, code {report.code_version}."),
+        page.table(COLUMNS, [cells_of(line) for line in lines_of(report)]),
     ]
     for made in report.trainings:
         parts += _section(made)
@@ -121,11 +172,22 @@ def _section(made: Made) -> list[str]:
         page.note(text),
         *[page.note(f"passed over: {reason}") for reason in made.refused],
         page.figure(*_curves(made)),
+        page.heading(3, "On what was held out"),
+        _measures(made),
         page.heading(3, "Forms of the exported graphs"),
         page.table(
             ("archetype", "form", "bytes", "agreement", "loss", "p50 ms", "p95 ms", "chosen"), forms
         ),
     ]
+
+
+def _measures(made: Made) -> str:
+    """Return all that was measured beside the quality itself: losses, accuracy, calibration."""
+    quality = made.quality
+    told = {k for found in quality.values() for k, v in found.items() if isinstance(v, float)}
+    names = sorted(told - QUALITY)
+    rows = [[a, *(quality[a].get(name) for name in names)] for a in made.plan["archetypes"]]
+    return page.table(("archetype", *names), rows)
 
 
 def _forms(made: Made) -> list[list[Any]]:
@@ -176,9 +238,3 @@ def _draw(
         ax.plot([p["update"] for p in there], values, linewidth=1.2, label=archetype)
     ax.set_title(title)
     ax.legend(fontsize=6, frameon=False)
-
-
-def _shown(value: Any) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.3f}" if isinstance(value, float) else str(value)

@@ -15,7 +15,7 @@ from infra.code_version import code_version
 from infra.learn.asked import Asked
 from infra.learn.job import Job, Made, Told, run_job
 from infra.learn.rows import ensure_rows, make_layout
-from infra.pool import run_each
+from infra.pool import run_all
 from infra.settings import Settings
 from schemas.errors import refuse
 
@@ -36,6 +36,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     """Wall time of all, rows, evaluation and export included."""
     parallel: int
     trainings: list[Made]
+    failed: dict[str, str] = {}
+    """Type -> why nothing came of it."""
 
 
 class Work(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,12 +70,28 @@ def train(
         refuse("--device", "cpu or auto without a CUDA device", asked.device, str(error))
     parallel = min(asked.parallel or _cores(), len(asked.types))
     jobs = make_jobs(settings, asked, work, device, parallel, on_rows, warm)
-    made = run_each(jobs, run_job, parallel, on_told)
+    ended = run_all(jobs, run_job, parallel, on_told, modules(asked.types))
     return Report(
         preset=asked.preset, seed=asked.seed, samples=asked.samples, device=describe(device),
         code_version=code_version(), seconds=time.monotonic() - began, parallel=parallel,
-        trainings=made,
+        trainings=[end for end in ended if isinstance(end, Made)],
+        failed={
+            name: str(end) or type(end).__name__
+            for name, end in zip(asked.types, ended, strict=True)
+            if isinstance(end, Exception)
+        },
     )  # fmt: skip
+
+
+def modules(types: Sequence[str]) -> list[str]:
+    """Return what a job imports while it runs."""
+    from learners.model_types.registry import module_of
+
+    return [
+        "games.arena.practice", "infra.learn.versions", "learners.training.deliver",
+        "learners.training.machine", "learners.training.quality", "learners.scalars",
+        *(module_of(name) for name in types),
+    ]  # fmt: skip
 
 
 def make_jobs(
@@ -91,11 +109,11 @@ def make_jobs(
     jobs = []
     for name, plan in plans.items():
         maps = needs_maps(plan)
-        folders = ensure_rows(data, asked.archetypes, asked.samples, asked.seed, maps, on_rows)
+        folders = _rows(settings, asked, maps, on_rows)
         plan = make_plan(name, asked, device, folders, warm)
         checkpoints = settings.checkpoints_dir / "learn"
         if not work.resume:
-            shutil.rmtree(checkpoints / name / plan.digest()[:16], ignore_errors=True)
+            forget(checkpoints / name, plan)
         jobs.append(
             Job(
                 plan=msgspec.json.encode(plan),
@@ -112,9 +130,30 @@ def make_jobs(
                 optimise=work.optimise,
                 verify=work.verify,
                 sources=dict(plan.warm.versions) if plan.warm else {},
+                resume=work.resume,
             )  # fmt: skip
         )
     return jobs
+
+
+def _rows(
+    settings: Settings, asked: Asked, maps: bool, on_rows: Callable[[str], None]
+) -> dict[str, Path]:
+    data = Path(settings.data_dir)
+    if asked.source == "scripted":
+        return ensure_rows(data, asked.archetypes, asked.samples, asked.seed, maps, on_rows)
+    from infra.learn.windows import ensure_recorded
+
+    windows = settings.windows_dir
+    return ensure_recorded(windows, data, asked.archetypes, asked.samples, maps, on_rows)
+
+
+def forget(folder: Path, plan: Plan) -> None:
+    """Remove what earlier runs of a plan left to go on from, in either precision."""
+    (folder / f"{plan.digest()[:16]}.amp").unlink(missing_ok=True)
+    for amp in (False, True):
+        digest = msgspec.structs.replace(plan, amp=amp).digest()
+        shutil.rmtree(folder / digest[:16], ignore_errors=True)
 
 
 def make_plan(
@@ -141,7 +180,7 @@ def make_plan(
     return Plan(
         type=name, archetypes=list(asked.archetypes), preset=asked.preset, settings=values,
         seed=asked.seed, device="cuda" if device == "cuda" else "cpu", amp=asked.amp == "on",
-        judge_every=max(1, min(200, values["updates"] // 10)),
+        judge_every=max(1, -(-values["updates"] // 8)),
         judge_matches=asked.judge_matches if kind.acts is not None else 0,
         patience=asked.patience, memory_gb=asked.memory_gb,
         curriculum=WIN_LEVELS if asked.curriculum == "levels" else None,

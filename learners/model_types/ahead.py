@@ -65,6 +65,12 @@ def pack_steps(
     return where.astype(np.int64), threat.astype(np.float32), behind
 
 
+def longest(rows: Episodes, most: int) -> int:
+    """Return the steps of the longest episode, at most ``most``."""
+    starts = np.flatnonzero(rows.first)
+    return min(most, int(np.diff(np.append(starts, len(rows))).max(initial=1)))
+
+
 def begins(behind: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Return which rows no row comes before, of what `following` returned."""
     first = np.ones(len(behind), np.bool_)

@@ -18,10 +18,12 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
-from learners.model_types.ahead import begins, following
+from learners.feeds import Feeds, feeds
+from learners.model_types.ahead import begins, following, longest
 from learners.model_types.base import Port, Preset, Share, TypeSettings, checked
 from learners.model_types.spatial_vit import choice_loss, frequencies
 from learners.model_types.supervised import (
+    JUDGED_AT_ONCE,
     Columns,
     SupervisedSettings,
     SupervisedStack,
@@ -54,6 +56,12 @@ def contrastive_loss(
     return -(torch.where(same, chance, 0.0).sum(2) / positives).mean(1)
 
 
+N_REFERENCES = 1_000
+"""Windows of what was learned from that held-out ones are compared with."""
+
+N_NEIGHBOURS = 10
+
+
 class PatternSettings(SupervisedSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Settings of `pattern_recognition`."""
 
@@ -63,6 +71,8 @@ class PatternSettings(SupervisedSettings, frozen=True, kw_only=True, forbid_unkn
     heads: Annotated[int, Meta(ge=1)] = 16
     inner: Annotated[int, Meta(ge=1)] = 4
     """Width of a layer's middle in widths."""
+    enemy_width: Annotated[int, Meta(ge=1)] = 64
+    """Width of what is told of one enemy before all are averaged."""
     dropout: Annotated[float, Meta(ge=0, lt=1)] = 0.1
     window: Annotated[int, Meta(ge=1)] = 16
     """Steps that are read at most."""
@@ -74,6 +84,9 @@ class PatternSettings(SupervisedSettings, frozen=True, kw_only=True, forbid_unkn
     temperature: Annotated[float, Meta(gt=0)] = 0.1
     smoothing: Share = 0.0
     """Share of each target that is spread over all kinds: matches are few, names are sure."""
+    blind: Annotated[float, Meta(ge=0, lt=1)] = 0.0
+    """Augmentation: share of windows without the actor's own observation, which knows a match (its
+    hills, its gale) better than an opponent."""
 
     def __post_init__(self) -> None:
         """Check what one field cannot tell.
@@ -89,6 +102,20 @@ class PatternSettings(SupervisedSettings, frozen=True, kw_only=True, forbid_unkn
             raise ValueError(msg)
 
 
+def neighbours(
+    embedding: torch.Tensor, references: torch.Tensor, label: torch.Tensor
+) -> torch.Tensor:
+    """Return the kind [S, B] that most of the nearest references [S, R, Z] have, by their cosine.
+
+    Ties go to the lower kind.
+    """
+    n = min(N_NEIGHBOURS, references.shape[1])
+    nearest = torch.bmm(embedding, references.mT).topk(n, -1).indices
+    kinds = label[:, None].expand(-1, embedding.shape[1], -1).gather(2, nearest)
+    votes = functional.one_hot(kinds, len(ARCHETYPES)).sum(2)
+    return votes.argmax(-1)
+
+
 class PatternNet(nn.Module):
     """Windows -> scores [S, B, kinds] and unit embeddings [S, B, Z]."""
 
@@ -97,13 +124,17 @@ class PatternNet(nn.Module):
     def __init__(self, settings: PatternSettings, layout: Layout) -> None:
         """Make a stack of one."""
         super().__init__()
-        w, e = settings.width, layout.n_enemies
+        w = settings.width
         self.again = settings.checkpointing
         self.observation_norm = Normaliser(1, layout.n_features)
         self.enemy_norm = Normaliser(1, layout.n_enemy_features)
-        self.threat_norm = Normaliser(1, e)
+        self.threat_norm = Normaliser(1, 1)
         self.noise, self.dropout = Noise(settings.noise), Dropout(settings.dropout)
-        self.step = Linear(1, layout.n_features + e * layout.n_enemy_features + e, w)
+        self.blind = Dropout(settings.blind)
+        self.of_actor = Linear(1, layout.n_features, w)
+        each = settings.enemy_width
+        self.of_enemy = Linear(1, layout.n_enemy_features + 1, each)
+        self.of_deeds, self.of_pack = Linear(1, each, each), Linear(1, each, w)
         self.position = Table(1, settings.window, w)
         self.blocks = nn.ModuleList(
             Block(1, w, settings.heads, settings.inner * w, settings.dropout)
@@ -121,10 +152,7 @@ class PatternNet(nn.Module):
         known: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Take [S, B, T, D], [S, B, T, E, F], [S, B, T, E] and bool[S, B, T]; plain: no S."""
-        there = (enemies != 0).any(-1, keepdim=True)
-        facts = torch.where(there, self.enemy_norm(enemies), 0.0).flatten(-2)
-        parts = [self.observation_norm(observation), facts, self.threat_norm(threat)]
-        x = self.step(self.noise(torch.cat(parts, -1)))
+        x = self._of_actor(observation) + self._of_enemies(enemies, threat)
         position = self.position()[..., : x.shape[-2], :]
         x = self.dropout(x + (position[:, None] if x.dim() == 4 else position))
         for block in self.blocks:
@@ -134,12 +162,31 @@ class PatternNet(nn.Module):
         embedding = self.narrow(functional.gelu(self.wide(x)))
         return self.kind(x), functional.normalize(embedding, dim=-1)
 
+    def _of_actor(self, observation: torch.Tensor) -> torch.Tensor:
+        seen = self.noise(self.observation_norm(observation))
+        if self.training:
+            seen = seen * self.blind(seen.new_ones(*seen.shape[:-2], 1, 1))
+        told: torch.Tensor = self.of_actor(seen)
+        return told
+
+    def _of_enemies(self, enemies: torch.Tensor, threat: torch.Tensor) -> torch.Tensor:
+        """Return what the living tell together, [S, B, T, W]: all are read by the same weights."""
+        there = (enemies != 0).any(-1, keepdim=True)
+        done = self.threat_norm(threat[..., None])
+        facts = self.noise(torch.cat([self.enemy_norm(enemies), done], -1))
+        told = torch.relu(self.of_deeds(torch.relu(self.of_enemy(facts))))
+        told = torch.where(there, told, 0.0)
+        pack: torch.Tensor = self.of_pack(told.sum(-2) / there.sum(-2).clamp(min=1))
+        return pack
+
 
 class PatternStack(SupervisedStack):
     """S transformers in training."""
 
     _settings: PatternSettings
     _net: PatternNet
+    _references: tuple[torch.Tensor, torch.Tensor] | None = None
+    """While it judges: embeddings [S, R, Z] of learned windows and their kinds [S, R]."""
 
     def _columns(self, rows: Episodes) -> Columns:
         return {
@@ -156,7 +203,7 @@ class PatternStack(SupervisedStack):
     def _fix(self, columns: Sequence[Columns], places: Sequence[NDArray[np.int64]]) -> None:
         net = self._net
         net.observation_norm.fix([one["observation"] for one in columns])
-        net.threat_norm.fix([one["threat"] for one in columns])
+        net.threat_norm.fix([one["threat"].reshape(-1, 1) for one in columns])
         net.enemy_norm.fix([one["enemies"][(one["enemies"] != 0).any(-1)] for one in columns])
         for i, (one, where) in enumerate(zip(columns, places, strict=True)):
             chances = frequencies(one["label"][where], len(ARCHETYPES))
@@ -201,7 +248,7 @@ class PatternStack(SupervisedStack):
 
     def _errors(self, batch: Tensors) -> tuple[Tensors, torch.Tensor]:
         label = batch["label"]
-        scores, _ = self._net(*(batch[name] for name in FACTS), batch["known"])
+        scores, embedding = self._net(*(batch[name] for name in FACTS), batch["known"])
         prior = self._net.prior[:, None].expand_as(scores)
         told = {
             "loss": choice_loss(scores.float(), label),
@@ -209,11 +256,44 @@ class PatternStack(SupervisedStack):
             "accuracy": (scores.argmax(-1) == label).float(),
             "trivial_accuracy": (prior.argmax(-1) == label).float(),
         }
+        if self._references is not None:
+            named = neighbours(embedding.float(), *self._references)
+            told["neighbour_accuracy"] = (named == label).float()
         return told, torch.ones_like(told["loss"])
+
+    def _judge(
+        self, columns: Sequence[Columns], places: Sequence[NDArray[np.int64]]
+    ) -> dict[str, NDArray[np.float32]]:
+        if all(map(len, self._places)) and self._places:
+            self._references = self._embedded()
+        try:
+            return super()._judge(columns, places)
+        finally:
+            self._references = None
+
+    @torch.no_grad()
+    def _embedded(self) -> tuple[torch.Tensor, torch.Tensor]:
+        parts = []
+        for rows, places in zip(self._rows, self._places, strict=True):
+            some = np.linspace(0, len(places) - 1, N_REFERENCES).astype(np.int64)
+            parts.append(self._gather(rows, places[some], None))
+        self._net.eval()
+        batch = self._tensors(parts)
+        found = []
+        for start in range(0, N_REFERENCES, JUDGED_AT_ONCE):
+            part = {k: v[:, start : start + JUDGED_AT_ONCE] for k, v in batch.items()}
+            with self._autocast():
+                found.append(self._net(*(part[name] for name in FACTS), part["known"])[1])
+        return torch.cat(found, 1).float(), batch["label"]
 
     def graph(self, i: int) -> nn.Module:
         """Return ``(observation, enemies, threat, known) -> (scores, embedding)`` of model i."""
         return unstack(self._net, i).eval()
+
+    def feeds(self, rows: Episodes, n: int) -> Feeds:
+        """Return real inputs of the graph: whole windows."""
+        length = longest(rows, self._settings.window)
+        return feeds(TYPE.inputs(self._layout), rows, n, length=length)
 
 
 class PatternRecognition:
@@ -228,8 +308,8 @@ class PatternRecognition:
         if name == "classic":
             return PatternSettings(checkpointing=True)
         return PatternSettings(
-            width=64, depth=2, heads=4, inner=2, batch=48, learning_rate=5e-4, updates=1_000,
-            weight_decay=0.05, noise=0.2, smoothing=0.05,
+            width=64, depth=2, heads=4, inner=2, enemy_width=32, batch=32, learning_rate=5e-4,
+            updates=800, weight_decay=0.05, noise=0.1, smoothing=0.05, blind=0.5,
         )  # fmt: skip
 
     def inputs(self, layout: Layout) -> list[Port]:

@@ -25,8 +25,8 @@ def names() -> list[str]:
     return list(_MODULES)
 
 
-def model_type(name: str) -> ModelType:
-    """Return a type.
+def module_of(name: str) -> str:
+    """Return the module of a type.
 
     Raises:
         LearnError: there is none of that name.
@@ -35,5 +35,14 @@ def model_type(name: str) -> ModelType:
     if module is None:
         msg = f"type must be one of {', '.join(names())}; got {name!r}"
         raise LearnError(msg)
-    found: ModelType = importlib.import_module(module).TYPE
+    return module
+
+
+def model_type(name: str) -> ModelType:
+    """Return a type.
+
+    Raises:
+        LearnError: there is none of that name.
+    """
+    found: ModelType = importlib.import_module(module_of(name)).TYPE
     return found

@@ -17,6 +17,7 @@ from msgspec import Meta
 from numpy.typing import NDArray
 from torch import nn
 
+from learners.feeds import Feeds
 from learners.model_types.base import LearnError, Share, TypeSettings, Update
 from learners.stack.optimiser import StackedAdamW
 from learners.stack.random import set_keys
@@ -206,6 +207,10 @@ class SupervisedStack(abc.ABC):
     @abc.abstractmethod
     def graph(self, i: int) -> nn.Module:
         """Return model i alone as it is exported."""
+
+    @abc.abstractmethod
+    def feeds(self, rows: Episodes, n: int) -> Feeds:
+        """Return real inputs of the graph."""
 
     def modules(self) -> Mapping[str, nn.Module]:
         """Return the one network."""

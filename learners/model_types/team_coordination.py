@@ -147,7 +147,7 @@ class TeamStack(OnPolicyStack):
     def _values(self, observation: torch.Tensor, alive: torch.Tensor) -> torch.Tensor:
         n_models, n_steps, n_rows = alive.shape
         form = (n_models, n_steps, n_rows // self._windows.pack, self._windows.pack)
-        value = self._net.worth(observation.view(*form, -1), alive.view(form))
+        value = self._net.worth(observation.view(*form, observation.shape[-1]), alive.view(form))
         return value.flatten(2)
 
     def _forward(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:

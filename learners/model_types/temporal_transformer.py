@@ -18,7 +18,14 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
-from learners.model_types.ahead import begins, discounted_ahead, following, pack_steps
+from learners.feeds import Feeds, feeds
+from learners.model_types.ahead import (
+    begins,
+    discounted_ahead,
+    following,
+    longest,
+    pack_steps,
+)
 from learners.model_types.base import Port, Preset, TypeSettings, checked
 from learners.model_types.supervised import (
     Columns,
@@ -282,6 +289,13 @@ class TemporalStack(SupervisedStack):
         """Return steps and memory -> what is ahead and the next memory, of model i."""
         return TemporalGraph(unstack(self._net, i)).eval()
 
+    def feeds(self, rows: Episodes, n: int) -> Feeds:
+        """Return real inputs of the graph: first segments of episodes, with nothing remembered."""
+        settings, length = self._settings, longest(rows, self._settings.segment)
+        zeros = {"memory": (settings.depth, settings.memory, settings.width), "filled": ()}
+        ports = TYPE.inputs(self._layout)
+        return feeds(ports, rows, n, head="combat", length=length, zeros=zeros)
+
 
 class TemporalTransformer:
     """The type."""
@@ -295,7 +309,7 @@ class TemporalTransformer:
         if name == "classic":
             return TemporalSettings(checkpointing=True)
         return TemporalSettings(
-            width=64, heads=4, inner=2, batch=16, learning_rate=1e-3, updates=1_000,
+            width=64, heads=4, inner=2, batch=16, learning_rate=1e-3, updates=300,
             weight_decay=0.05, noise=0.1,
         )  # fmt: skip
 

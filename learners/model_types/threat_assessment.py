@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
+from learners.feeds import Feeds, feeds
 from learners.model_types.ahead import discounted_ahead, pack_steps
 from learners.model_types.base import Port, Preset, Share, TypeSettings, checked
 from learners.model_types.supervised import (
@@ -103,6 +104,8 @@ class ThreatNet(nn.Module):
 
     centre: torch.Tensor
     spread: torch.Tensor
+    temperature: torch.Tensor
+    """[S] what deviations are multiplied by behind this network."""
 
     def __init__(self, settings: ThreatSettings, layout: Layout) -> None:
         """Make a stack of one."""
@@ -113,6 +116,7 @@ class ThreatNet(nn.Module):
         self.enemy_norm = Normaliser(1, layout.n_enemy_features)
         self.register_buffer("centre", torch.zeros(1))
         self.register_buffer("spread", torch.ones(1))
+        self.register_buffer("temperature", torch.ones(1))
         self.noise = Noise(settings.noise)
         self.of_actor = Members(1, m, layout.n_features, width)
         self.of_enemy = Members(1, m, layout.n_enemy_features, width)
@@ -148,10 +152,10 @@ def there_are(enemies: torch.Tensor) -> torch.Tensor:
 class ThreatGraph(nn.Module):
     """Model i alone: the mixture of its members in the target's own unit, calibrated."""
 
-    def __init__(self, net: ThreatNet, temperature: float) -> None:
+    def __init__(self, net: ThreatNet) -> None:
         """Take the plain form."""
         super().__init__()
-        self.net, self.temperature = net, temperature
+        self.net = net
 
     def forward(
         self, observation: torch.Tensor, enemies: torch.Tensor
@@ -162,7 +166,7 @@ class ThreatGraph(nn.Module):
             *self.net(observation.expand(m, *observation.shape), enemies.expand(m, *enemies.shape))
         )
         there = there_are(enemies).to(mean.dtype)
-        deviation = variance.sqrt() * (self.temperature * self.net.spread)
+        deviation = variance.sqrt() * (self.net.temperature * self.net.spread)
         return (mean * self.net.spread + self.net.centre) * there, deviation * there
 
 
@@ -243,7 +247,7 @@ class ThreatStack(SupervisedStack):
         mean, variance = self._mixture(batch)
         there = there_are(batch["enemies"])
         target = self._standard(batch["target"])
-        scale = self._scale.to(mean.device).view(-1, 1, 1)
+        scale = self._net.temperature.view(-1, 1, 1)
         z = (target - mean).abs() / (variance.sqrt() * scale)
         inside = torch.erf(z / math.sqrt(2.0))
         told = {
@@ -257,24 +261,22 @@ class ThreatStack(SupervisedStack):
         sums = {k: torch.where(there, v, 0.0).sum(-1) for k, v in told.items()}
         return sums, there.sum(-1)
 
-    def temperatures(self) -> NDArray[np.float32]:
-        """Return [S] what deviations are multiplied by: 1 where no match could be kept back.
+    def calibrate(self) -> None:
+        """Fit the temperatures to the kept matches, where there are some; no update reads them.
 
-        The scale of greatest likelihood on the kept matches has this closed form: the root of the
-        mean squared error in deviations.
+        The scale of greatest likelihood has a closed form: the root of the mean squared error in
+        deviations.
         """
-        self._scale = torch.ones(self.n_models)
         kept = [np.flatnonzero(self._usable(one) & one["kept"]) for one in self._rows]
-        if not kept or not all(map(len, kept)):
-            return np.ones(self.n_models, np.float32)
-        found = super()._judge(self._rows, kept)["squared_z"]
-        return np.sqrt(np.maximum(found, 1e-6))
+        if kept and all(map(len, kept)):
+            self._net.temperature.fill_(1.0)
+            found = super()._judge(self._rows, kept)["squared_z"]
+            self._net.temperature.copy_(torch.from_numpy(np.sqrt(np.maximum(found, 1e-6))))
 
     def _judge(
         self, columns: Sequence[Columns], places: Sequence[NDArray[np.int64]]
     ) -> dict[str, NDArray[np.float32]]:
-        temperature = self.temperatures()
-        self._scale = torch.from_numpy(temperature)
+        self.calibrate()
         told = super()._judge(columns, places)
         missed = [np.abs(told.pop(f"coverage_{level}") - level) for level in LEVELS]
         told.pop("squared_z")
@@ -283,12 +285,17 @@ class ThreatStack(SupervisedStack):
             **told,
             "rmse": rmse,
             "calibration_error": np.mean(missed, axis=0).astype(np.float32),
-            "temperature": temperature,
+            "temperature": self._net.temperature.cpu().numpy().copy(),
         }
 
     def graph(self, i: int) -> nn.Module:
         """Return ``(observation, enemies) -> (mean, deviation)`` of model i."""
-        return ThreatGraph(unstack(self._net, i), float(self.temperatures()[i])).eval()
+        self.calibrate()
+        return ThreatGraph(unstack(self._net, i)).eval()
+
+    def feeds(self, rows: Episodes, n: int) -> Feeds:
+        """Return real inputs of the graph."""
+        return feeds(TYPE.inputs(self._layout), rows, n)
 
 
 def _newest_matches(match: NDArray[np.int64], share: float) -> NDArray[np.bool_]:
@@ -313,8 +320,8 @@ class ThreatAssessment:
         if name == "classic":
             return ThreatSettings()
         return ThreatSettings(
-            hidden=(64, 64), batch=128, learning_rate=1e-3, updates=2_000, beta=0.5,
-            weight_decay=1e-2, noise=0.1,
+            hidden=(64, 64), batch=128, learning_rate=1e-3, updates=600, beta=0.5,
+            weight_decay=1e-2, noise=0.3,
         )  # fmt: skip
 
     def inputs(self, layout: Layout) -> list[Port]:

@@ -27,15 +27,22 @@ class RowForm:
     n_features: int
     """D."""
     n_actions: int
-    """A choices, whose legal ones are kept as bits; 0 where actions are continuous."""
+    """A choices; 0 where actions are continuous."""
     n_continuous: int = 0
     """K numbers of a continuous action; 0 where actions are choices."""
     storage: Storage = "float16"
     """Of observations."""
     columns: Mapping[str, tuple[tuple[int, ...], str]] = dataclasses.field(default_factory=dict)
     """Further columns by name: shape of a row and dtype, as ``{"propensity": ((), "float32")}``."""
+    masked: bool = True
+    """Whether legal choices are kept; else all masks are [.., 0]."""
     sources: bool = False
     """Whether it is kept where vectors come from, so that a checkpoint need not hold them."""
+
+    @property
+    def n_masks(self) -> int:
+        """Width of a mask."""
+        return self.n_actions if self.masked else 0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 
 from learners.replay.form import RowForm, Steps
 from learners.replay.nstep import CLOSED, TERMINATED, TRUNCATED, UNSETTLED, Links, n_step_returns
+from learners.replay.sumtree import MAX_FAN
 
 Ints = NDArray[np.int64]
 Arrays = dict[str, NDArray[Any]]
+Columns = dict[str, tuple[tuple[int, ...], str]]
 
 VECTORS = ("vector", "legal")
 PLACES = (*VECTORS, "source")
@@ -32,6 +34,11 @@ class RingSettings:
     discount: float = 0.99
 
     @property
+    def n_slots(self) -> int:
+        """Slots of a column: the capacity, filled up to whole blocks of the sum tree."""
+        return self.capacity + -self.capacity % MAX_FAN
+
+    @property
     def n_places(self) -> int:
         """Places of vectors: one a slot, and one for what follows a row and is no row itself.
 
@@ -41,30 +48,29 @@ class RingSettings:
         return 2 * self.capacity + self.kept
 
 
-def column_shapes(form: RowForm, settings: RingSettings) -> dict[str, tuple[tuple[int, ...], str]]:
-    """Return shape and dtype of each column of one ring."""
-    c, p = settings.capacity, settings.n_places
-    if form.n_continuous:
-        action: tuple[tuple[int, ...], str] = ((c, form.n_continuous), "float32")
-    else:
-        action = ((c,), "uint8" if form.n_actions <= 256 else "int32")
-    shapes: dict[str, tuple[tuple[int, ...], str]] = {
+def column_shapes(form: RowForm, settings: RingSettings) -> dict[str, Columns]:
+    """Return shape and dtype of each column of one ring, and "packed": those of a batch's rows."""
+    c, p = settings.n_slots, settings.n_places
+    action = ((c, form.n_continuous), "float32") if form.n_continuous else ((c,), "int32")
+    shapes: Columns = {
         "vector": ((p, form.n_features), form.storage),
-        "legal": ((p, -(-form.n_actions // 8)), "uint8"),
-        "action": action,
+        "legal": ((p, form.n_masks), "uint8"),
         "reward": ((c,), "float32"),
         "flags": ((c,), "uint8"),
         "follow": ((c,), "int32"),
         "back": ((c,), "int32"),
         "extra": ((c,), "int32"),
-        "after": ((c,), "int32"),
-        "returns": ((c,), "float32"),
-        "discount": ((c,), "float32"),
     }
     if form.sources:
         shapes["source"] = ((p,), "int64")
-    extra = {name: ((c, *shape), dtype) for name, (shape, dtype) in form.columns.items()}
-    return {**shapes, **extra}
+    packed: Columns = {
+        "after": ((c,), "int32"),
+        "returns": ((c,), "float32"),
+        "discount": ((c,), "float32"),
+        "action": action,
+        **{name: ((c, *shape), dtype) for name, (shape, dtype) in form.columns.items()},
+    }
+    return {"apart": shapes, "packed": packed}
 
 
 class Ring:
@@ -180,8 +186,8 @@ class Ring:
     def _write(self, steps: Steps, slots: Ints) -> None:
         a = self._a
         a["vector"][slots] = steps.observation
-        if self._form.n_actions:
-            a["legal"][slots] = _bits(steps.legal, len(steps), self._form.n_actions)
+        if self._form.n_masks:
+            a["legal"][slots] = _masks(steps.legal, len(steps), self._form.n_masks)
         if steps.source is not None:
             a["source"][slots] = steps.source
         a["action"][slots] = steps.action
@@ -228,19 +234,19 @@ class Ring:
             wanted = wanted & steps.has_next
         rows = np.flatnonzero(wanted)
         vectors = steps.next_observation[rows].astype(a["vector"].dtype)
-        n_actions = self._form.n_actions
+        n_masks = self._form.n_masks
         legal = None if steps.next_legal is None else steps.next_legal[rows]
-        bits = _bits(legal, len(rows), n_actions)
+        masks = _masks(legal, len(rows), n_masks)
         follow = a["follow"][slots[rows]]
         same = (a["vector"][follow] == vectors).all(1) & (follow >= 0)
-        if n_actions and steps.next_legal is not None:
-            same &= (a["legal"][follow] == bits).all(1)
-        elif n_actions:  # the mask was not said: the next row's own holds
-            bits[follow >= 0] = a["legal"][follow[follow >= 0]]
+        if n_masks and steps.next_legal is not None:
+            same &= (a["legal"][follow] == masks).all(1)
+        elif n_masks:  # the mask was not said: the next row's own holds
+            masks[follow >= 0] = a["legal"][follow[follow >= 0]]
         places = self._allot(int((~same).sum()))
         a["vector"][places] = vectors[~same]
-        if n_actions:
-            a["legal"][places] = bits[~same]
+        if n_masks:
+            a["legal"][places] = masks[~same]
         if steps.source is not None:
             a["source"][places] = ~steps.source[rows[~same]]
         a["extra"][slots[rows[~same]]] = places
@@ -296,8 +302,8 @@ class Ring:
     ) -> None:
         """Write vectors [N, D] and masks [N, A] that were read again."""
         self._a["vector"][places] = vectors
-        if self._form.n_actions:
-            self._a["legal"][places] = _bits(legal, len(places), self._form.n_actions)
+        if self._form.n_masks:
+            self._a["legal"][places] = _masks(legal, len(places), self._form.n_masks)
 
     def state(self) -> Arrays:
         """Return what the columns do not tell."""
@@ -318,11 +324,11 @@ class Ring:
         self._spare = state["spare"].copy()
 
 
-def _bits(legal: NDArray[Any] | None, n: int, n_actions: int) -> NDArray[np.uint8]:
-    """Return masks [n, A] as bits [n, ceil(A / 8)]; all set where none is given."""
+def _masks(legal: NDArray[Any] | None, n: int, n_masks: int) -> NDArray[np.uint8]:
+    """Return masks [n, A] that may be written to; all ones where none is given."""
     if legal is None:
-        return np.full((n, -(-n_actions // 8)), 255, np.uint8)
-    return np.packbits(legal.astype(np.bool_, copy=False), axis=1)
+        return np.ones((n, n_masks), np.uint8)
+    return legal.astype(np.uint8)
 
 
 def _part(steps: Steps, first: int, end: int) -> Steps:

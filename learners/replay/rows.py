@@ -111,7 +111,7 @@ class WindowReader:
 
     def __init__(self, archive: str, shape: Shape, demonstrator: str) -> None:
         """Take the archive's root (a path or a `pyarrow.fs` URI) and what rows must fit."""
-        self._filesystem, self._root = _open_archive(archive)
+        self._filesystem, self._root = open_archive(archive)
         self._shape = shape
         self._demonstrator = demonstrator
 
@@ -121,7 +121,9 @@ class WindowReader:
         Raises:
             WindowError: a file is missing or altered, or a value breaks its rule.
         """
-        tables = [self._table(file) for file in window.files]
+        tables = [
+            read_file(self._filesystem, self._root, file, COLUMNS, NAMES) for file in window.files
+        ]
         if not tables:
             raise WindowError(_message(window.window_id, "files", "at least one", "none"))
         table = pa.concat_tables(tables)
@@ -133,25 +135,38 @@ class WindowReader:
         check_rows(rows, window.window_id)
         return rows
 
-    def _table(self, file: WindowFile) -> pa.Table:
-        path = f"{self._root}/{file.path}"
-        try:
-            with self._filesystem.open_input_stream(path) as stream:
-                data = stream.read()
-        except OSError as error:
-            raise WindowError(_message(file.path, "file", "readable", str(error))) from error
-        digest = hashlib.sha256(data).hexdigest()
-        if digest != file.sha256:
-            raise WindowError(_message(file.path, "sha256", file.sha256, digest))
-        try:
-            return pq.read_table(
-                pa.BufferReader(data), columns=COLUMNS, use_threads=False, read_dictionary=NAMES
-            )
-        except (pa.ArrowException, OSError) as error:
-            raise WindowError(_message(file.path, "file", "Parquet", str(error))) from error
+
+def read_file(
+    filesystem: pafs.FileSystem,
+    root: str,
+    file: WindowFile,
+    columns: Sequence[str],
+    names: Sequence[str],
+) -> pa.Table:
+    """Return some columns of a window's file, those of ``names`` each string once.
+
+    Raises:
+        WindowError: it is missing, altered or no Parquet.
+    """
+    try:
+        with filesystem.open_input_stream(f"{root}/{file.path}") as stream:
+            data = stream.read()
+    except OSError as error:
+        raise WindowError(_message(file.path, "file", "readable", str(error))) from error
+    digest = hashlib.sha256(data).hexdigest()
+    if digest != file.sha256:
+        raise WindowError(_message(file.path, "sha256", file.sha256, digest))
+    try:
+        return pq.read_table(
+            pa.BufferReader(data), columns=list(columns), use_threads=False,
+            read_dictionary=list(names),
+        )  # fmt: skip
+    except (pa.ArrowException, OSError) as error:
+        raise WindowError(_message(file.path, "file", "Parquet", str(error))) from error
 
 
-def _open_archive(archive: str) -> tuple[pafs.FileSystem, str]:
+def open_archive(archive: str) -> tuple[pafs.FileSystem, str]:
+    """Return the filesystem of an archive's root, a path or a `pyarrow.fs` URI, and its path."""
     if "://" in archive:
         filesystem, root = pafs.FileSystem.from_uri(archive)
         return filesystem, root
@@ -170,44 +185,44 @@ def rows_of_table(table: pa.Table, shape: Shape, demonstrator: str) -> WindowRow
     """
     n, width, n_actions = table.num_rows, shape.size, shape.n_actions
     column = {name: table.column(name).combine_chunks() for name in COLUMNS}
-    observation, _ = _vectors(column["observation"], 4 * width, "observation")
-    following, has_next = _vectors(column["next_observation"], 4 * width, "next_observation")
+    observation, _ = vectors(column["observation"], 4 * width, "observation")
+    following, has_next = vectors(column["next_observation"], 4 * width, "next_observation")
     legal, has_legal = _masks(column["legal"], n_actions, "legal")
     next_legal, has_next_legal = _masks(column["next_legal"], n_actions, "next_legal")
-    by_demonstrator = _names(column["policy_version"]).where(demonstrator)
+    by_demonstrator = names_of(column["policy_version"]).where(demonstrator)
     return WindowRows(
         observation=observation.view("<f4").reshape(n, width),
         legal=legal,
         next_observation=following.view("<f4").reshape(n, width),
         next_legal=next_legal,
         has_next=has_next & (has_next_legal | ~has_legal),
-        action=_numbers(column["action"], np.int64),
-        reward=_numbers(column["total"], np.float64),
-        terminated=_numbers(column["terminated"], np.bool_),
-        truncated=_numbers(column["truncated"], np.bool_),
-        settled=~_names(column["status"]).where("censored"),
-        revision=_numbers(column["revision"], np.int64),
-        demonstration=by_demonstrator & ~_numbers(column["explored"], np.bool_),
-        step=_numbers(column["step"], np.int64),
-        actor=_names(column["actor_id"]),
-        episode=_names(column["episode"]),
+        action=numbers_of(column["action"], np.int64),
+        reward=numbers_of(column["total"], np.float64),
+        terminated=numbers_of(column["terminated"], np.bool_),
+        truncated=numbers_of(column["truncated"], np.bool_),
+        settled=~names_of(column["status"]).where("censored"),
+        revision=numbers_of(column["revision"], np.int64),
+        demonstration=by_demonstrator & ~numbers_of(column["explored"], np.bool_),
+        step=numbers_of(column["step"], np.int64),
+        actor=names_of(column["actor_id"]),
+        episode=names_of(column["episode"]),
     )
 
 
-def _numbers(column: pa.Array, dtype: Any) -> NDArray[Any]:
+def numbers_of(column: pa.Array, dtype: Any) -> NDArray[Any]:
+    """Return a column [N] of numbers or bools."""
     numbers: NDArray[Any] = column.to_numpy(zero_copy_only=False).astype(dtype)
     return numbers
 
 
-def _names(column: pa.Array) -> Names:
+def names_of(column: pa.Array) -> Names:
+    """Return a column [N] of strings."""
     if not pa.types.is_dictionary(column.type):
         column = column.dictionary_encode()
-    return Names(_numbers(column.indices, np.int64), column.dictionary.to_pylist())
+    return Names(numbers_of(column.indices, np.int64), column.dictionary.to_pylist())
 
 
-def _vectors(
-    column: pa.Array, width: int, name: str
-) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+def vectors(column: pa.Array, width: int, name: str) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     """Return the bytes [N, width] of a fixed-size binary column, uncopied, and which are there."""
     if column.type != pa.binary(width):
         raise WindowError(_message("window", name, f"{width} bytes a row", str(column.type)))
@@ -224,7 +239,7 @@ def _vectors(
 
 def _masks(column: pa.Array, width: int, name: str) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     """Return masks [N, width], all ones where none was said, and which were said."""
-    masks, there = _vectors(column, width, name)
+    masks, there = vectors(column, width, name)
     if not there.all():
         masks = masks.copy()
         masks[~there] = 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,17 +10,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from learners.replay.draws import PRIORITY_FLOOR, Draws
 from learners.replay.form import Batch, RowForm, Sequences, Steps
 from learners.replay.ring import VECTORS, Arrays, Ring, RingSettings, column_shapes
 from learners.replay.sequences import walk_sequences
-from learners.replay.store import allocate
-from learners.replay.sumtree import SumTree
+from learners.replay.store import allocate, allocate_packed
+
+__all__ = ["PRIORITY_FLOOR", "StackedReplay"]
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.floating[Any]]
 
-PRIORITY_FLOOR = 1e-3
-"""Added to each |TD error|, so that no transition starves; rewards lie in [-1, 1]."""
+
+@dataclasses.dataclass(slots=True)
+class _Ahead:
+    """Batches that were drawn together, all but their vectors; every array leads with K, S, B."""
+
+    rows: Ints
+    weight: NDArray[np.float32]
+    next: int = 0
+    small: dict[str, NDArray[Any]] = dataclasses.field(default_factory=dict)
 
 
 class StackedReplay:
@@ -43,6 +52,7 @@ class StackedReplay:
         alpha: float = 0.6,
         beta: float = 0.4,
         kept: int = 0,
+        lookahead: int = 16,
         folder: Path | None = None,
     ) -> None:
         """Make S = ``len(seeds)`` empty rings of ``capacity`` rows; memory is touched as they fill.
@@ -56,30 +66,35 @@ class StackedReplay:
             alpha: power of |error| in priorities; 0 draws uniformly.
             beta: how far importance weights correct for it.
             kept: the first rows that are never overwritten.
+            lookahead: batches that are drawn in one sweep while nothing is added. Errors count from
+                the next sweep on: with 16, a priority may be 16 updates old; 1 draws each batch by
+                the newest ones.
             folder: columns are memory-mapped files there; None: they lie in memory.
         """
         settings = RingSettings(capacity, min(kept, capacity - 1), n_step, discount)
         self.form, self.settings, self.n_models = form, settings, len(seeds)
-        self.alpha, self.beta = alpha, beta
         shapes = column_shapes(form, settings)
-        self._columns: Arrays = allocate(shapes, self.n_models, folder)
-        self._flat = {k: v.reshape(-1, *v.shape[2:]) for k, v in self._columns.items()}
+        self._columns: Arrays = allocate(shapes["apart"], self.n_models, folder)
+        self._flat = {
+            k: v.reshape(v.shape[0] * v.shape[1], *v.shape[2:]) for k, v in self._columns.items()
+        }
+        records, packed = allocate_packed(shapes["packed"], self.n_models, folder)
+        self._record, self._records = records.dtype, records.view(f"V{records.dtype.itemsize}")
+        self._columns |= packed
         self.rings = [
             Ring(form, settings, {k: v[i] for k, v in self._columns.items()})
             for i in range(self.n_models)
         ]
-        self._tree = SumTree(capacity, self.n_models)
-        self._largest = np.ones(self.n_models)
-        self._rngs = [np.random.default_rng(seed) for seed in seeds]
-        models = np.arange(self.n_models)[:, None]
-        self._leaf0, self._slot0 = models * self._tree.stride, models * capacity
-        self._place0 = models * settings.n_places
-        self._ready = np.zeros(self.n_models, np.int64)
+        self._draws = Draws(capacity, seeds, alpha, beta)
+        self._row0 = self._draws.first
+        self._place0 = np.arange(self.n_models)[:, None] * settings.n_places
+        self._lookahead, self._ahead = lookahead, _Ahead(*_NOTHING)
+        self._n_ahead = 1
 
     @property
     def sizes(self) -> Ints:
         """Transitions of each model [S] that can be sampled."""
-        return self._ready.copy()
+        return self._draws.n_ready.copy()
 
     def add(self, model: int, steps: Steps) -> int:
         """Append steps of one model; returns how many transitions can be sampled since.
@@ -87,14 +102,11 @@ class StackedReplay:
         Steps of several ticks are best added together: a call costs about as much as a thousand
         rows. A step becomes a transition when what its return needs has come.
         """
-        first, n = self._leaf0[model, 0], 0
+        n = 0
         for slots, ready in self.rings[model].add(steps):
-            leaves = slots + first
-            self._ready[model] -= int(np.count_nonzero(self._tree.get(leaves)))
-            self._tree.set_units(leaves, np.zeros(len(leaves), np.int64))
-            self._tree.set(ready + first, np.full(len(ready), self._largest[model]))
-            self._ready[model] += len(ready)
+            self._draws.changed(model, slots, ready)
             n += len(ready)
+        self._ahead, self._n_ahead = _Ahead(*_NOTHING), 1
         return n
 
     def sample(self, batch: int, rngs: Sequence[np.random.Generator] | None = None) -> Batch:
@@ -102,32 +114,56 @@ class StackedReplay:
 
         Every model must have one at least (see `sizes`).
         """
-        leaves = self._draw(batch, rngs)
-        return self._read(leaves - self._leaf0, self._weights(leaves))
+        ahead = self._ahead
+        if ahead.next == len(ahead.rows) or ahead.rows.shape[2] != batch:
+            ahead = self._ahead = self._draw_ahead(batch, rngs)
+        if not ahead.small:  # restored
+            ahead.small = self._small(ahead.rows, ahead.weight)
+        k = ahead.next
+        ahead.next += 1
+        return self._batch({name: values[k] for name, values in ahead.small.items()})
+
+    def _draw_ahead(self, batch: int, rngs: Sequence[np.random.Generator] | None) -> _Ahead:
+        """Draw one batch after rows were added, then two, four, ... at once."""
+        rows, weight = self._draws.draw(self._n_ahead, batch, rngs)
+        self._n_ahead = min(2 * self._n_ahead, self._lookahead)
+        return _Ahead(rows, weight, small=self._small(rows, weight))
 
     def read(self, slots: Ints) -> Batch:
         """Return the transitions of slots [S, B], those of `ready_slots`; all weights are 1."""
-        return self._read(slots, np.ones(slots.shape, np.float32))
+        return self._batch(self._small(slots + self._row0, np.ones(slots.shape, np.float32)))
 
     def ready_slots(self, model: int) -> Ints:
         """Return the slots of one model that can be sampled, rising."""
         return np.flatnonzero(self.priorities()[model])
 
-    def _read(self, slots: Ints, weight: NDArray[np.float32]) -> Batch:
-        rows = slots + self._slot0
-        after = self._flat["after"].take(rows) + self._place0
-        places = slots + self._place0
+    def _small(self, rows: Ints, weight: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
+        """Return all of batches but the vectors, by name; rows [..., S, B]."""
+        packed = self._unpack(rows)
+        slots, places, after = rows, rows, packed.pop("after")
+        if self.n_models > 1:
+            slots = rows - self._row0
+            places, after = slots + self._place0, after + self._place0
+        return {
+            "places": places, "after": after, "slots": slots, "weight": weight,
+            "legal": self._take("legal", places), "next_legal": self._take("legal", after),
+            "reward": packed.pop("returns"), **packed,
+        }  # fmt: skip
+
+    def _unpack(self, rows: Ints) -> dict[str, NDArray[Any]]:
+        """Return the packed columns of rows; choices become int64."""
+        records = self._records.take(rows, mode="clip").view(self._record)
+        packed = {name: records[name] for name in records.dtype.names or ()}
+        if not self.form.n_continuous:
+            packed["action"] = packed["action"].astype(np.int64)
+        return packed
+
+    def _batch(self, small: dict[str, NDArray[Any]]) -> Batch:
         return Batch(
-            observation=self._take("vector", places),
-            legal=self._legal(places),
-            next_observation=self._take("vector", after),
-            next_legal=self._legal(after),
-            action=self._action(rows),
-            reward=self._take("returns", rows),
-            discount=self._take("discount", rows),
-            weight=weight,
-            slots=slots,
-            columns={name: self._take(name, rows) for name in self.form.columns},
+            observation=self._take("vector", small.pop("places")),
+            next_observation=self._take("vector", small.pop("after")),
+            columns={name: small.pop(name) for name in self.form.columns},
+            **small,
         )
 
     def sample_sequences(
@@ -142,62 +178,40 @@ class StackedReplay:
         The step drawn is the first that is learned; up to ``burn_in`` earlier ones of the same
         episode come before it, as far as the ring still holds them.
         """
-        leaves = self._draw(batch, rngs)
-        slots = leaves - self._leaf0
+        drawn, weight = (values[0] for values in self._draws.draw(1, batch, rngs))
+        slots = drawn - self._row0
         columns = {name: self._flat[name] for name in ("follow", "back", "flags", "extra")}
-        walk = walk_sequences(columns, slots, self._slot0, length, burn_in)
-        rows, places = walk.slots + self._slot0[..., None], walk.slots + self._place0[..., None]
+        walk = walk_sequences(columns, slots, self._row0, length, burn_in)
+        rows, places = walk.slots + self._row0[..., None], walk.slots + self._place0[..., None]
         last = walk.last_place + self._place0
         there = walk.there
         vectors = self._take("vector", places)
         vectors[~there] = 0
+        packed = self._unpack(rows)
         return Sequences(
             observation=vectors,
-            legal=self._legal(places),
-            action=self._action(rows),
+            legal=self._take("legal", places),
+            action=packed["action"],
             reward=self._take("reward", rows) * there,
             terminated=walk.terminated,
             truncated=walk.truncated,
             there=there,
             learned=walk.learned,
             last_observation=self._take("vector", last),
-            last_legal=self._legal(last),
+            last_legal=self._take("legal", last),
             bootstraps=walk.bootstraps,
-            weight=self._weights(leaves),
+            weight=weight,
             slots=slots,
-            columns={name: self._take(name, rows) for name in self.form.columns},
+            columns={name: packed[name] for name in self.form.columns},
         )
 
-    def _draw(self, batch: int, rngs: Sequence[np.random.Generator] | None) -> Ints:
-        shares = np.empty((self.n_models, batch))
-        for row, rng in zip(shares, rngs or self._rngs, strict=True):
-            rng.random(out=row)
-        shares += np.arange(batch)
-        shares *= 1.0 / batch
-        return self._tree.draw(shares)
-
-    def _weights(self, leaves: Ints) -> NDArray[np.float32]:
-        weight = self._tree.get(leaves) ** -self.beta
-        weight /= weight.max(1, keepdims=True)
-        return weight.astype(np.float32)
-
     def _take(self, name: str, rows: Ints) -> NDArray[Any]:
-        taken: NDArray[Any] = self._flat[name].take(rows, 0)
+        taken: NDArray[Any] = self._flat[name].take(rows, 0, mode="clip")
         return taken
-
-    def _action(self, rows: Ints) -> NDArray[Any]:
-        action = self._take("action", rows)
-        return action if self.form.n_continuous else np.asarray(action, np.int64)
-
-    def _legal(self, places: Ints) -> NDArray[np.uint8]:
-        bits = self._take("legal", places)
-        return np.unpackbits(bits, axis=-1, count=self.form.n_actions)
 
     def set_errors(self, slots: Ints, errors: Floats) -> None:
         """Give slots [S, B] of a sample the priority ``(|error| + floor) ** alpha``."""
-        priorities = (np.abs(errors.astype(np.float64)) + PRIORITY_FLOOR) ** self.alpha
-        np.maximum(self._largest, priorities.max(1), out=self._largest)
-        self._tree.set((slots + self._leaf0).reshape(-1), priorities.reshape(-1))
+        self._draws.tell(slots + self._row0 if self.n_models > 1 else slots, errors)
 
     def column(self, name: str, model: int) -> NDArray[Any]:
         """Return a model's whole column, uncopied: observations are "vector"."""
@@ -206,28 +220,32 @@ class StackedReplay:
 
     def priorities(self) -> NDArray[np.float64]:
         """Return a copy of all priorities [S, capacity]; 0 where a row cannot be sampled."""
-        leaves = np.arange(self.settings.capacity) + self._leaf0
-        return self._tree.get(leaves)
+        self._draws.settle()
+        rows = np.arange(self.settings.capacity) + self._row0
+        return self._draws.tree.get(rows)
 
     def state(self, *, vectors: bool = True) -> Arrays:
         """Return copies of all that the next draw depends on, generators included.
 
         ``vectors=False`` leaves out observations and masks, for those who can read them again.
         """
-        state: Arrays = {"largest": self._largest.copy(), "ready": self._ready.copy()}
+        ahead = self._ahead
+        state = {
+            **self._draws.state(),
+            "ahead": np.asarray([self._n_ahead], np.int64),
+            "ahead.rows": ahead.rows[ahead.next :].copy(),
+            "ahead.weight": ahead.weight[ahead.next :].copy(),
+        }
         for i, ring in enumerate(self.rings):
             for name, values in self._columns.items():
                 if vectors or name not in VECTORS:
                     state[f"{i}.{name}"] = np.array(values[i][ring.used(name)])
             state |= {f"{i}.ring.{k}": v for k, v in ring.state().items()}
-            state[f"{i}.priority"] = self._tree.units()[i, : ring.n_held]
-            state[f"{i}.rng"] = _generator_bytes(self._rngs[i])
+            state[f"{i}.priority"] = state[f"{i}.priority"][: ring.n_held]
         return state
 
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Take a `state`: what follows is bit for bit what would have followed."""
-        self._largest[:], self._ready[:] = state["largest"], state["ready"]
-        units = np.zeros((self.n_models, self.settings.capacity), np.int64)
         for i, ring in enumerate(self.rings):
             ring.restore(
                 {k: state[f"{i}.ring.{k}"] for k in ("counters", "pending", "tails", "spare")}
@@ -235,15 +253,9 @@ class StackedReplay:
             for name, values in self._columns.items():
                 if f"{i}.{name}" in state:
                     values[i][ring.used(name)] = state[f"{i}.{name}"]
-            units[i, : ring.n_held] = state[f"{i}.priority"]
-            _set_generator(self._rngs[i], state[f"{i}.rng"])
-        self._tree.restore(units)
+        self._draws.restore(state)
+        self._n_ahead = int(state["ahead"][0])
+        self._ahead = _Ahead(state["ahead.rows"].copy(), state["ahead.weight"].copy())
 
 
-def _generator_bytes(rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Return a generator's state as bytes of JSON: it has integers of 128 bits."""
-    return np.frombuffer(json.dumps(rng.bit_generator.state).encode(), np.uint8).copy()
-
-
-def _set_generator(rng: np.random.Generator, data: NDArray[Any]) -> None:
-    rng.bit_generator.state = json.loads(bytes(data.tobytes()))
+_NOTHING = (np.zeros((0, 0, 0), np.int64), np.zeros((0, 0, 0), np.float32))

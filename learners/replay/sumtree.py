@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,8 +16,11 @@ UNIT = 2.0**-20
 MAX_UNITS = 2**32 - 1
 """A priority beyond 4,096 counts as 4,096: two million of them still add up exactly."""
 
-MIN_FAN, MAX_FAN = 32, 128
-"""Slots a block: measured best between the square root of capacity / 32 and these bounds."""
+MIN_SHIFT, MAX_SHIFT = 3, 6
+"""A block is of 8 to 64 slots: the running sum over all blocks is to cost no more than that over
+the slots of some 2,000 blocks that a sweep of several batches hits."""
+
+MAX_FAN = 1 << MAX_SHIFT
 
 
 class SumTree:
@@ -31,16 +36,20 @@ class SumTree:
     def __init__(self, capacity: int, n_models: int = 1) -> None:
         """Make an empty tree: all priorities are 0."""
         self.capacity, self.n_models = capacity, n_models
-        fan = MIN_FAN
-        while fan < MAX_FAN and n_models * capacity > 4096 * fan:
-            fan *= 2
-        self._fan = fan
-        self._n_blocks = -(-capacity // fan)
+        shift = MIN_SHIFT
+        while shift < MAX_SHIFT and capacity > 4096 << 2 * shift:
+            shift += 1
+        self._shift, self._fan = shift, 1 << shift
+        fan = self._fan
+        self.stride = capacity + -capacity % MAX_FAN
+        """Slot i of ring s is leaf ``s * stride + i``."""
+        self._n_blocks = self.stride // fan
         self._rows = np.zeros((n_models * self._n_blocks, fan), np.int64)
         self._leaves = self._rows.reshape(-1)
         self._sums = np.zeros(n_models * self._n_blocks, np.int64)
-        self.stride = self._n_blocks * fan
-        """Slot i of ring s is leaf ``s * stride + i``."""
+        self._named = np.zeros(n_models * self.stride, np.int32)
+        """Who named a leaf last: no more than a note while priorities are set."""
+        self._counted = np.zeros(0, np.int64)
 
     @property
     def totals(self) -> Floats:
@@ -49,14 +58,14 @@ class SumTree:
         totals: Floats = sums * UNIT
         return totals
 
-    def set(self, leaves: Ints, priorities: Floats) -> None:
+    def set(self, leaves: Ints, priorities: NDArray[np.floating[Any]]) -> None:
         """Set priorities [B] of leaves [B]; of a leaf named twice the last one counts.
 
-        A positive priority too small for a unit becomes one unit.
+        They are rounded up to the next unit, so that none that is positive becomes 0.
         """
-        units = np.ceil(priorities * (1.0 / UNIT))
+        units = np.multiply(priorities, 1.0 / UNIT, dtype=np.float64)
         np.minimum(units, MAX_UNITS, out=units)
-        self.set_units(leaves, units.astype(np.int64))
+        self.set_units(leaves, np.ceil(units, out=units).astype(np.int64))
 
     def set_units(self, leaves: Ints, units: Ints) -> None:
         """Set priorities given in units; see `set`."""
@@ -64,19 +73,18 @@ class SumTree:
         self._leaves[leaves] = units
         change = self._leaves.take(leaves)
         change -= before
-        if leaves.size > 1:
-            if (leaves[1:] > leaves[:-1]).all():
-                pass
-            elif (leaves[1:] >= leaves[:-1]).all():  # as a search returns them
-                change[1:] *= leaves[1:] != leaves[:-1]
-            else:
-                _, first = np.unique(leaves, return_index=True)
-                leaves, change = leaves[first], change[first]
-        np.add.at(self._sums, leaves // self._fan, change)
+        order = self._numbers(len(leaves))
+        self._named[leaves] = order
+        change *= self._named.take(leaves) == order  # what is named twice counts once
+        np.add.at(self._sums, leaves >> self._shift, change)
 
     def get(self, leaves: Ints) -> Floats:
-        """Return the priorities [B] of leaves [B]."""
+        """Return the priorities of leaves."""
         return np.asarray(self._leaves.take(leaves) * UNIT, np.float64)
+
+    def get_units(self, leaves: Ints) -> Ints:
+        """Return the priorities of leaves, of whatever shape, in units."""
+        return np.asarray(self._leaves.take(leaves))
 
     def draw(self, shares: Floats) -> Ints:
         """Return the leaves [S, B] in whose intervals shares [S, B] in [0, 1] of the totals fall.
@@ -85,38 +93,44 @@ class SumTree:
         leaves.
         """
         running = self._sums.cumsum()
-        totals = running[self._n_blocks - 1 :: self._n_blocks].copy()
-        before = np.zeros_like(totals)
-        before[1:] = totals[:-1]
-        totals -= before
-        masses = (shares * totals[:, None]).astype(np.int64)
-        np.minimum(masses, totals[:, None] - 1, out=masses)
-        masses += before[:, None]
+        if self.n_models == 1:
+            total = running[-1]
+            masses = (shares * total).astype(np.int64)
+            np.minimum(masses, total - 1, out=masses)
+        else:
+            ends = running[self._n_blocks - 1 :: self._n_blocks, None]
+            totals = ends.copy()
+            totals[1:] -= ends[:-1]
+            masses = (shares * totals).astype(np.int64)
+            np.minimum(masses, totals - 1, out=masses)
+            masses[1:] += ends[:-1]
         return self._find(masses.reshape(-1), running).reshape(shares.shape)
 
     def _find(self, masses: Ints, running: Ints) -> Ints:
-        fan = self._fan
         block = running.searchsorted(masses, "right")
-        np.minimum(block, len(running) - 1, out=block)
-        inside = running.take(block)
-        np.subtract(masses, inside, out=inside)  # mass less the end of its block: negative
-        flat = self._rows.take(block, 0).reshape(-1).cumsum()
-        inside += flat[fan - 1 :: fan]
-        leaf = flat.searchsorted(inside, "right")
-        leaf -= self._first_lanes(len(block))
-        block *= fan
+        masses -= running.take(block, mode="clip")  # less the end of its block: negative
+        flat = self._rows.take(block, 0, mode="clip").reshape(-1).cumsum()
+        masses += flat[self._fan - 1 :: self._fan]
+        leaf = (flat.reshape(-1, self._fan) > masses[:, None]).argmax(1)  # each row has one
+        block <<= self._shift
         block += leaf
         return block
 
-    def _first_lanes(self, n: int) -> Ints:
-        return np.arange(0, n * self._fan, self._fan)
+    def _numbers(self, n: int) -> Ints:
+        if len(self._counted) < n:
+            self._counted = np.arange(n)
+        return self._counted[:n]
 
-    def units(self) -> Ints:
-        """Return a copy of all priorities [S, capacity] in units."""
-        return self._leaves.reshape(self.n_models, -1)[:, : self.capacity].copy()
+    def units(self, model: int) -> Ints:
+        """Return a copy of a ring's priorities [capacity] in units."""
+        first = model * self.stride
+        return self._leaves[first : first + self.capacity].copy()
 
-    def restore(self, units: Ints) -> None:
-        """Take `units`; the tree is the same as the one they came from."""
-        self._rows[:] = 0
-        self._leaves.reshape(self.n_models, -1)[:, : units.shape[1]] = units
-        self._sums[:] = self._rows.sum(1)
+    def restore(self, model: int, units: Ints) -> None:
+        """Take a ring's `units`; the tree is the same as the one they came from."""
+        first, n = model * self.stride, self.stride
+        self._leaves[first : first + n] = 0
+        self._leaves[first : first + len(units)] = units
+        self._sums.reshape(self.n_models, -1)[model] = (
+            self._leaves[first : first + n].reshape(-1, self._fan).sum(1)
+        )

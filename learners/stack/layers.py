@@ -45,7 +45,7 @@ class Linear(Stacked):
             product = torch.bmm(rows, self.weight.mT)
         else:
             product = torch.baddbmm(self.bias[:, None], rows, self.weight.mT)
-        return product.reshape(*x.shape[:-1], -1)
+        return product.reshape(*x.shape[:-1], product.shape[-1])
 
 
 class LayerNorm(Stacked):

@@ -65,7 +65,7 @@ class Mlp(nn.Module):
             weights = [w if w is None else w.detach() for w in weights]
         rows = x.reshape(x.shape[0], -1, x.shape[-1])
         values: torch.Tensor = _Dense.apply(rows, self.layer_norm, list(keep), *weights)  # type: ignore[no-untyped-call]
-        return values.reshape(*x.shape[:-1], -1)
+        return values.reshape(*x.shape[:-1], values.shape[-1])
 
     def _plain(self, x: torch.Tensor, linear: list[Linear]) -> torch.Tensor:
         for layer in linear[:-1]:

@@ -41,6 +41,8 @@ class Wanted:
     """Fold constants into the file itself, which onnxruntime else does when it is loaded."""
     verify: bool = True
     """Compare with torch, and time; without it the first form is taken."""
+    by_speed: bool = True
+    """Whether timings choose among the forms that are near enough; else the first of them."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -86,7 +88,9 @@ class Renderer:
             form = wanted.forms[0]
             return Rendered(forms[form], form, [], weights)
         measured = measure(forms, outputs_of(graph, feeds), feeds)
-        chosen = choose(measured, wanted.forms)
+        fit = [m for m in measured if m.fit]
+        by_speed = wanted.by_speed or not fit
+        chosen = choose(measured, wanted.forms) if by_speed else fit[0]
         return Rendered(forms[chosen.form], chosen.form, measured, weights)
 
 
@@ -194,8 +198,15 @@ def version_weights(folder: Path) -> Weights:
         raise LearnError(msg) from error
 
 
-def load_stack(folders: Sequence[Path], layout: Layout, device: str = "cpu") -> Stack:
+def load_stack(
+    folders: Sequence[Path],
+    layout: Layout,
+    device: str = "cpu",
+    rows: Sequence[Episodes] | None = None,
+) -> Stack:
     """Return versions of one type and equal settings as one stack, to act or to be judged.
+
+    ``rows`` are those that each model learned from: some types judge others by them.
 
     Raises:
         LearnError: they differ in type or settings, or their weights are of other shapes.
@@ -210,6 +221,8 @@ def load_stack(folders: Sequence[Path], layout: Layout, device: str = "cpu") -> 
     stack = first.kind.make(
         first.type_settings(), layout, seeds, [1.0] * len(infos), torch.device(device)
     )
+    if rows is not None:
+        stack.fit(rows)  # before the weights are put in: it fixes normalisers
     into = stacked_weights(stack)
     for i, folder in enumerate(folders):
         weights = version_weights(folder)

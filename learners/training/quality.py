@@ -15,7 +15,10 @@ from schemas.practice import Episodes, Practice
 
 ACTING_BOUND = 0.70
 """An acting model is good when the lower bound of its win rate against the traditional AI is above
-this; one that predicts, when the lower bound of its gain on the trivial predictor is above 0."""
+this."""
+PREDICTING_BOUND = 0.0
+"""One that predicts is good when the lower bound of its gain on the trivial predictor is above
+this: the share by which its held-out loss is lower."""
 
 GROUPS = 10
 """Parts that held-out matches are split into: the interval is that of the parts' mean."""
@@ -61,6 +64,7 @@ def _by_matches(
                 "high": high,
                 "n": len(some),
                 "score": float(some.mean()),
+                "target": ACTING_BOUND,
                 "good": low > ACTING_BOUND,
             }  # fmt: skip
         )
@@ -89,7 +93,8 @@ def _by_rows(stack: Stack, rows: Sequence[Episodes]) -> list[dict[str, Any]]:
                 "low": low,
                 "high": high,
                 "n": len(some),
-                "good": low > 0.0,
+                "target": PREDICTING_BOUND,
+                "good": low > PREDICTING_BOUND,
             }  # fmt: skip
         )
     return found

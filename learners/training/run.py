@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -195,6 +196,11 @@ class Training:
             ),
             self.plan.keep_checkpoints,
         )
+
+    def forget(self) -> None:
+        """Remove the checkpoints of a training that nothing goes on from any more."""
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     @property
     def peak_bytes(self) -> int:

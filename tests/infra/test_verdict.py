@@ -6,7 +6,9 @@ import sys
 import msgspec
 
 from infra.demo import chaos
+from infra.demo.runner import early
 from infra.demo.verdict import Request, Score, judge
+from infra.settings import Settings
 
 
 def test_judge_plays_the_same_matches_each_time() -> None:
@@ -39,3 +41,9 @@ def test_chaos_takes_everyone_in_turn_and_the_broker_once() -> None:
     assert rest[3:6] == rest[:3]
     again = chaos.plan(7, names, broker_at=2)
     assert first == [next(again) for _ in range(10)]
+
+
+def test_the_sink_runs_with_a_demo_that_has_a_database() -> None:
+    plain = Settings()
+    assert early(plain) == ["game", "rewards", "ticker", "archiver"]
+    assert early(msgspec.structs.replace(plain, sink="timescale"))[-1] == "sink"

@@ -109,9 +109,11 @@ def test_vtrace_of_late_rows_by_hand() -> None:
 def test_vtrace_bounds_decide_how_much_of_a_rare_choice_counts() -> None:
     """A row that the policy chooses 4 times as often counts as often as ``rho_max`` lets it."""
     end = torch.tensor([True])
-    one = [_column(math.log(4)), _column(2), _column(1), _column(0), end, ~end]
-    for rho_max, target in ((1.0, 2.0), (3.0, 4.0), (9.0, 5.0)):
-        torch.testing.assert_close(losses.vtrace(*one, 0.5, 1.0, rho_max)[0], _column(target))
+    for rho_max, expected in ((1.0, 2.0), (3.0, 4.0), (9.0, 5.0)):
+        target, _ = losses.vtrace(
+            _column(math.log(4)), _column(2), _column(1), _column(0), end, ~end, 0.5, 1.0, rho_max
+        )
+        torch.testing.assert_close(target, _column(expected))
 
 
 def test_vtrace_ignores_what_the_policy_would_not_do() -> None:

@@ -84,7 +84,7 @@ def test_updates_leave_the_tree_that_its_leaves_make(capacity: int, data: st.Dat
             leaves[slot] = value
     assert tree.get(np.arange(capacity)) == pytest.approx(leaves, abs=UNIT)
     fresh = SumTree(capacity)
-    fresh.restore(tree.units())
+    fresh.restore(0, tree.units(0))
     assert fresh.totals.tolist() == tree.totals.tolist()
     assert tree.totals[0] == pytest.approx(tree.get(np.arange(capacity)).sum())
     if tree.totals[0]:
@@ -101,7 +101,7 @@ def test_large_trees_agree_with_the_running_sum() -> None:
     for start in range(0, n, 7_000):
         chosen = np.arange(start, min(n, start + 7_000))
         tree.set(chosen, values[chosen])
-    units = tree.units()[0]
+    units = tree.units(0)
     shares = np.sort(rng.random(1_000))
     wanted = np.searchsorted(units.cumsum(), (shares * units.sum()).astype(np.int64), "right")
     assert np.array_equal(tree.draw(shares[None])[0], wanted)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
-import onnxruntime
 import torch
 from torch import nn
 
+from learners.export import OnnxTemplate, open_session, weights_of
 from learners.model_types.base import TypeSettings
 from learners.model_types.pattern_recognition import PatternSettings
 from learners.model_types.registry import model_type
@@ -35,8 +33,8 @@ SMALL: dict[str, TypeSettings] = {
         segment=4, memory=6, segments=3, horizon=1, dropout=0.0, warm_up=0,
     ),
     "pattern_recognition": PatternSettings(
-        width=16, depth=1, heads=2, inner=2, batch=32, learning_rate=3e-3, updates=100,
-        window=8, least_window=8, dropout=0.0, embedding=8, contrast=0.2, noise=0.5,
+        width=16, depth=1, heads=2, inner=2, batch=32, learning_rate=3e-3, updates=150,
+        window=8, least_window=8, dropout=0.0, embedding=8, contrast=0.2, noise=0.1,
         weight_decay=0.1, warm_up=0,
     ),
 }  # fmt: skip
@@ -58,28 +56,15 @@ def made(name: str, seeds: Sequence[int] = (3, 4), **changes: Any) -> Supervised
     return stack
 
 
-def exported(
-    graph: nn.Module,
-    inputs: dict[str, torch.Tensor],
-    outputs: list[str],
-    steps: set[str],
-    file: Path,
-) -> onnxruntime.InferenceSession:
-    """The graph in ONNX: a free batch, and free steps behind it of the inputs named."""
-    axes = {name: {0: "batch", **({1: "steps"} if name in steps else {})} for name in inputs}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter's own: it is to be replaced one day
-        torch.onnx.export(
-            graph, tuple(inputs.values()), file, dynamo=False, opset_version=20,
-            input_names=list(inputs), output_names=outputs,
-            dynamic_axes={**axes, **{name: {0: "batch"} for name in outputs}},
-        )  # fmt: skip
-    return onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+def exported(stack: SupervisedStack, name: str, i: int, rows: Episodes) -> Any:
+    """Model i in ONNX as a version holds it: traced once, of model 0, then given i's weights."""
+    kind, layout = model_type(name), ToyLayout()
+    feeds = stack.feeds(rows, 4)
+    template = OnnxTemplate(stack.graph(0), kind.inputs(layout), kind.outputs(layout), feeds)
+    return open_session(template.render(weights_of(stack.graph(i))))
 
 
-def assert_parity(
-    session: onnxruntime.InferenceSession, graph: nn.Module, inputs: dict[str, torch.Tensor]
-) -> None:
+def assert_parity(session: Any, graph: nn.Module, inputs: dict[str, torch.Tensor]) -> None:
     with torch.no_grad():
         expected = graph(*inputs.values())
     found = session.run(None, {name: value.numpy() for name, value in inputs.items()})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,9 +14,6 @@ from learners.model_types.temporal_transformer import TemporalNet, TemporalStack
 from learners.model_types.threat_assessment import ThreatStack
 from tests.learners.model_types.predicting import SMALL, assert_parity, exported, made, toy_rows
 from tests.learners.model_types.toy import ToyLayout
-
-STEPS = {"observation", "enemies", "action", "threat", "known"}
-"""Inputs of the sequence types whose steps may be any number."""
 
 
 def inputs_of(name: str, batch: int, steps: int, seed: int = 0) -> dict[str, torch.Tensor]:
@@ -43,19 +39,21 @@ def inputs_of(name: str, batch: int, steps: int, seed: int = 0) -> dict[str, tor
 
 
 @pytest.mark.parametrize("name", list(SMALL))
-def test_onnx_says_what_torch_says_at_any_batch_and_length(name: str, tmp_path: Path) -> None:
-    learn, _ = toy_rows(n_matches=4)
+def test_onnx_says_what_torch_says_at_any_batch_and_length(name: str) -> None:
+    learn, judge = toy_rows(n_matches=6)
     stack = made(name)
     stack.fit(learn)
     stack.update()
-    graph = stack.graph(1)
-    sequence = name in ("temporal_transformer", "pattern_recognition")
-    outputs = [port.name for port in model_type(name).outputs(ToyLayout())]
-    session = exported(
-        graph, inputs_of(name, 3, 4), outputs, STEPS if sequence else set(), tmp_path / "m.onnx"
-    )
+    stack.judge(judge)
+    session, graph = exported(stack, name, 1, judge[1]), stack.graph(1)
+    ports = [port.name for port in model_type(name).inputs(ToyLayout())]
+    assert [port.name for port in session.get_inputs()] == ports
     for batch, steps in ((3, 4), (1, 4), (5, 4), (2, 1), (2, 7)):
         assert_parity(session, graph, inputs_of(name, batch, steps, seed=batch))
+    real = {k: torch.from_numpy(v) for k, v in stack.feeds(judge[1], 5).items()}
+    assert list(real) == ports
+    assert {len(v) for v in real.values()} == {5}
+    assert_parity(session, graph, real)
 
 
 @pytest.mark.parametrize("name", list(SMALL))
@@ -99,6 +97,9 @@ def test_threat_is_calibrated_on_matches_that_no_member_saw() -> None:
     assert (np.abs(found["coverage_90"] - 0.9) < 0.08).all()
     assert (found["calibration_error"] < 0.1).all()
     assert (found["temperature"] != 1).all()
+    again = made("threat_assessment", calibration=0.2)
+    again.modules()["net"].load_state_dict(stack.modules()["net"].state_dict())
+    np.testing.assert_array_equal(again.judge(judge)["loss"], found["loss"])  # no rows, same scale
 
 
 def test_members_of_an_ensemble_begin_apart() -> None:

@@ -18,7 +18,7 @@ from learners.model_types.ahead import (
     following,
     pack_steps,
 )
-from learners.model_types.pattern_recognition import contrastive_loss
+from learners.model_types.pattern_recognition import contrastive_loss, neighbours
 from learners.model_types.spatial_vit import choice_loss, flipped, frequencies
 from learners.model_types.threat_assessment import mixed, normal_loss
 from schemas.practice import Episodes
@@ -71,6 +71,17 @@ def test_contrastive_loss_falls_as_a_kind_draws_together() -> None:
     apart = torch.tensor([[[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [0.0, 1.0]]])
     together = torch.tensor([[[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]]])
     assert contrastive_loss(together, label, 0.1) < contrastive_loss(apart, label, 0.1)
+
+
+def test_neighbours_vote_by_cosine() -> None:
+    angles = torch.linspace(0, 1, 20)
+    references = torch.stack([angles.cos(), angles.sin()], 1)[None]
+    label = torch.tensor([[0] * 4 + [3] * 16])
+    asked = torch.tensor([[[1.0, 0.0], [0.54, 0.84]]])
+    # The ten nearest to angle 0 are 4 of kind 0 and 6 of kind 3.
+    assert neighbours(asked, references, label).tolist() == [[3, 3]]
+    label[0, 4] = label[0, 5] = 0
+    assert neighbours(asked, references, label).tolist() == [[0, 3]]
 
 
 def test_flips_move_target_and_map_together() -> None:
