@@ -105,14 +105,13 @@ def _inputs(
     from learners.training.rows import read_rows, rows_digest
 
     told = [plan.rows[archetype] for archetype in plan.archetypes]
-    if told[0].get("source") == "windows":
+    if "windows" in told[0]:
         rows = [_from_windows(plan, one, archive, layout) for one in told]
         world = None
     else:
         rows = []
         for archetype, one in zip(plan.archetypes, told, strict=True):
-            folder = ensure_rows(data, [archetype], one["samples"], one["seed"], one["maps"])
-            rows.append(read_rows(folder[archetype]))
+            rows.append(read_rows(_folder(data, archetype, one)))
         world = make_world(plan.archetypes)
     for archetype, one, some in zip(plan.archetypes, told, rows, strict=True):
         digest = rows_digest(some)
@@ -123,6 +122,15 @@ def _inputs(
             )
             raise LearnError(msg)
     return rows, world
+
+
+def _folder(data: Path, archetype: str, told: dict[str, Any]) -> Path:
+    """Return where rows are: recorded again where that needs no archive."""
+    if told["source"] == "windows":
+        name = f"{archetype}-windows-{told['decisions_digest'][:16]}"
+        return data / "learn" / "rows" / (f"{name}-maps" if told["maps"] else name)
+    folders = ensure_rows(data, [archetype], told["samples"], told["seed"], told["maps"])
+    return folders[archetype]
 
 
 def _from_windows(plan: Plan, told: dict[str, Any], archive: str, layout: Layout) -> Episodes:

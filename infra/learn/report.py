@@ -14,6 +14,9 @@ from infra.learn.bars import clock
 from infra.learn.job import Made
 from infra.learn.train import Report
 
+QUALITY = {"value", "low", "high"}
+"""Measures of the table of all models."""
+
 CURVES = ("loss", "q_mean", "td_error", "reward", "win_rate", "stage", "entropy")
 """Measures that are drawn where a type tells them, in this order."""
 
@@ -169,11 +172,22 @@ def _section(made: Made) -> list[str]:
         page.note(text),
         *[page.note(f"passed over: {reason}") for reason in made.refused],
         page.figure(*_curves(made)),
+        page.heading(3, "On what was held out"),
+        _measures(made),
         page.heading(3, "Forms of the exported graphs"),
         page.table(
             ("archetype", "form", "bytes", "agreement", "loss", "p50 ms", "p95 ms", "chosen"), forms
         ),
     ]
+
+
+def _measures(made: Made) -> str:
+    """Return all that was measured beside the quality itself: losses, accuracy, calibration."""
+    quality = made.quality
+    told = {k for found in quality.values() for k, v in found.items() if isinstance(v, float)}
+    names = sorted(told - QUALITY)
+    rows = [[a, *(quality[a].get(name) for name in names)] for a in made.plan["archetypes"]]
+    return page.table(("archetype", *names), rows)
 
 
 def _forms(made: Made) -> list[list[Any]]:

@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from learners.feeds import Feeds, feeds
 from learners.model_types.ahead import begins, following, longest
-from learners.model_types.base import Port, Preset, Share, TypeSettings
+from learners.model_types.base import Port, Preset, Share, TypeSettings, checked
 from learners.model_types.spatial_vit import choice_loss, frequencies
 from learners.model_types.supervised import (
     JUDGED_AT_ONCE,
@@ -28,7 +28,6 @@ from learners.model_types.supervised import (
     SupervisedSettings,
     SupervisedStack,
     Tensors,
-    checked,
 )
 from learners.stack.attention import MASKED, Block, run
 from learners.stack.layers import LayerNorm, Linear, Table, unstack
@@ -72,6 +71,8 @@ class PatternSettings(SupervisedSettings, frozen=True, kw_only=True, forbid_unkn
     heads: Annotated[int, Meta(ge=1)] = 16
     inner: Annotated[int, Meta(ge=1)] = 4
     """Width of a layer's middle in widths."""
+    enemy_width: Annotated[int, Meta(ge=1)] = 64
+    """Width of what is told of one enemy before all are averaged."""
     dropout: Annotated[float, Meta(ge=0, lt=1)] = 0.1
     window: Annotated[int, Meta(ge=1)] = 16
     """Steps that are read at most."""
@@ -131,8 +132,9 @@ class PatternNet(nn.Module):
         self.noise, self.dropout = Noise(settings.noise), Dropout(settings.dropout)
         self.blind = Dropout(settings.blind)
         self.of_actor = Linear(1, layout.n_features, w)
-        self.of_enemy = Linear(1, layout.n_enemy_features + 1, w)
-        self.of_deeds, self.of_pack = Linear(1, w, w), Linear(1, w, w)
+        each = settings.enemy_width
+        self.of_enemy = Linear(1, layout.n_enemy_features + 1, each)
+        self.of_deeds, self.of_pack = Linear(1, each, each), Linear(1, each, w)
         self.position = Table(1, settings.window, w)
         self.blocks = nn.ModuleList(
             Block(1, w, settings.heads, settings.inner * w, settings.dropout)
@@ -172,7 +174,7 @@ class PatternNet(nn.Module):
         there = (enemies != 0).any(-1, keepdim=True)
         done = self.threat_norm(threat[..., None])
         facts = self.noise(torch.cat([self.enemy_norm(enemies), done], -1))
-        told = functional.gelu(self.of_deeds(functional.gelu(self.of_enemy(facts))))
+        told = torch.relu(self.of_deeds(torch.relu(self.of_enemy(facts))))
         told = torch.where(there, told, 0.0)
         pack: torch.Tensor = self.of_pack(told.sum(-2) / there.sum(-2).clamp(min=1))
         return pack
@@ -306,8 +308,8 @@ class PatternRecognition:
         if name == "classic":
             return PatternSettings(checkpointing=True)
         return PatternSettings(
-            width=64, depth=2, heads=4, inner=2, batch=48, learning_rate=5e-4, updates=1_000,
-            weight_decay=0.05, noise=0.2, smoothing=0.05,
+            width=64, depth=2, heads=4, inner=2, enemy_width=32, batch=32, learning_rate=5e-4,
+            updates=800, weight_decay=0.05, noise=0.1, smoothing=0.05, blind=0.5,
         )  # fmt: skip
 
     def inputs(self, layout: Layout) -> list[Port]:

@@ -18,13 +18,12 @@ from torch import nn
 from torch.nn import functional
 
 from learners.feeds import Feeds, feeds
-from learners.model_types.base import LearnError, Port, Preset, TypeSettings
+from learners.model_types.base import LearnError, Port, Preset, TypeSettings, checked
 from learners.model_types.supervised import (
     Columns,
     SupervisedSettings,
     SupervisedStack,
     Tensors,
-    checked,
 )
 from learners.stack.attention import Block, run
 from learners.stack.layers import LayerNorm, Linear, Table, unstack
@@ -233,7 +232,7 @@ class SpatialVit:
         if name == "classic":
             return VitSettings(learning_rate=3e-4, checkpointing=True)
         return VitSettings(
-            width=64, depth=3, heads=4, inner=2, batch=64, learning_rate=1e-3, updates=1_500,
+            width=64, depth=3, heads=4, inner=2, batch=64, learning_rate=1e-3, updates=300,
             weight_decay=0.05, dropout=0.1, flip_y=True,
         )  # fmt: skip
 

@@ -26,13 +26,12 @@ from learners.model_types.ahead import (
     longest,
     pack_steps,
 )
-from learners.model_types.base import Port, Preset, TypeSettings
+from learners.model_types.base import Port, Preset, TypeSettings, checked
 from learners.model_types.supervised import (
     Columns,
     SupervisedSettings,
     SupervisedStack,
     Tensors,
-    checked,
 )
 from learners.stack.attention import RelativeBlock, run
 from learners.stack.layers import LayerNorm, Linear, unstack
@@ -310,7 +309,7 @@ class TemporalTransformer:
         if name == "classic":
             return TemporalSettings(checkpointing=True)
         return TemporalSettings(
-            width=64, heads=4, inner=2, batch=16, learning_rate=1e-3, updates=1_000,
+            width=64, heads=4, inner=2, batch=16, learning_rate=1e-3, updates=300,
             weight_decay=0.05, noise=0.1,
         )  # fmt: skip
 

@@ -20,13 +20,12 @@ from torch.nn import functional
 
 from learners.feeds import Feeds, feeds
 from learners.model_types.ahead import discounted_ahead, pack_steps
-from learners.model_types.base import Port, Preset, Share, TypeSettings
+from learners.model_types.base import Port, Preset, Share, TypeSettings, checked
 from learners.model_types.supervised import (
     Columns,
     SupervisedSettings,
     SupervisedStack,
     Tensors,
-    checked,
 )
 from learners.stack.layers import Stacked, unstack
 from learners.stack.normaliser import Normaliser
@@ -321,8 +320,8 @@ class ThreatAssessment:
         if name == "classic":
             return ThreatSettings()
         return ThreatSettings(
-            hidden=(64, 64), batch=128, learning_rate=1e-3, updates=2_000, beta=0.5,
-            weight_decay=1e-2, noise=0.1,
+            hidden=(64, 64), batch=128, learning_rate=1e-3, updates=600, beta=0.5,
+            weight_decay=1e-2, noise=0.3,
         )  # fmt: skip
 
     def inputs(self, layout: Layout) -> list[Port]:
