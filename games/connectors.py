@@ -9,7 +9,11 @@ from games.match import Connector
 from schemas.errors import refuse, shown
 from schemas.game import Game
 
-_MODULES: Final = {"battle": "games.battle.connector", "tribes": "games.tribes.connector"}
+_MODULES: Final = {
+    "arena": "games.arena.connector",
+    "battle": "games.battle.connector",
+    "tribes": "games.tribes.connector",
+}
 """Imported when asked for: a game loads its own engine and no other's."""
 
 

@@ -92,6 +92,8 @@ class Archetype(_Described, frozen=True, kw_only=True):
     """A kind of NPC and the model that decides for it."""
 
     model: Name
+    reward: RewardName | None = None
+    """What its decisions are rewarded by, in place of their domain's reward."""
 
 
 class Learner(_Described, frozen=True, kw_only=True):
@@ -197,6 +199,10 @@ class Game(_Described, frozen=True, kw_only=True):
         """The game's name."""
         return self.game
 
+    def reward_of(self, domain: str, archetype: str) -> RewardName:
+        """Return the name of the reward of an archetype's decisions in a domain."""
+        return self.archetypes[archetype].reward or self.domains[domain].reward
+
     def archetype_of(self, model: str) -> str:
         """Return the archetype a model decides for; ``KeyError`` when there is none."""
         for name, archetype in self.archetypes.items():
@@ -249,6 +255,11 @@ def _check_references(game: Game) -> None:
         if domain.retaliation is not None and not domain.horizon_ms:
             rule = "over 0, for retaliation is waited for within it"
             refuse(f"{path}.horizon_ms", rule, "0", "or leave retaliation out")
+    for name, archetype in game.archetypes.items():
+        if archetype.reward is not None and archetype.reward not in game.rewards:
+            known = ", ".join(sorted(game.rewards))
+            path = f"$.archetypes.{name}.reward"
+            refuse(path, f"one of {known}", shown(archetype.reward))
     models = [a.model for a in game.archetypes.values()]
     if len(set(models)) != len(models):
         refuse("$.archetypes", "of one model each", shown(models))

@@ -14,8 +14,8 @@ from collections.abc import Mapping, Sequence
 from agents.rewards.account import Actor, Open
 from agents.rewards.outbox import Outbox
 from agents.rewards.room import make_room
-from agents.rewards.rules import CustomRule, compile_rewards
-from agents.rewards.settle import content_digest, cut_off_ms, experience, seen
+from agents.rewards.rules import CustomRule, Rule, compile_rewards, has_custom
+from agents.rewards.settle import concerns, content_digest, cut_off_ms, experience, seen
 from agents.rewards.signals import with_signal
 from agents.rewards.state import Cache, States
 from agents.rewards.timers import (
@@ -63,6 +63,7 @@ class RewardsFold:
         self._table = table
         self._games = dict(games)
         self._rules = {name: compile_rewards(game) for name, game in games.items()}
+        self._has_custom = {name for name, rules in self._rules.items() if has_custom(rules)}
         self._lateness_ms = max(g.time.allowed_lateness_ms for g in games.values())
         self._standings = {
             name: sorted({d.standing for d in game.domains.values() if d.standing})
@@ -205,9 +206,7 @@ class RewardsFold:
         if time_ms > cut_off_ms(entry, self._domain(entry)):
             ledger.n_late += 1
             return
-        rule = self._rules[entry.game][self._domain(entry).reward]
-        if isinstance(rule, CustomRule):  # refused here, where there is an event to refuse
-            rule.value(event.facts)
+        self._try(event, entry)
         entry.outcome = with_signal(entry, event, time_ms)
         last = entry.successor is None and not entry.followed
         if event.next_observation is not None and last:
@@ -216,6 +215,14 @@ class RewardsFold:
         entry.ended = entry.ended or event.terminated or event.truncated
         if opened is not None:
             self._maybe_settle(event.actor_id, actor, opened)
+
+    def _try(self, event: Outcome, entry: Open) -> None:
+        """Refuse facts that a user's function fails on: here, where there is an event to refuse."""
+        if entry.game in self._has_custom:
+            decision = self._states.decision(event.actor_id, entry.decision_id)
+            _, rule = self._reward(decision)
+            if isinstance(rule, CustomRule):
+                rule.value(event.facts)
 
     def _end(self, event: EpisodeEnd, time_ms: int, actor: Actor) -> None:
         opened = [e for e in actor.open if e.episode == event.episode]
@@ -241,6 +248,10 @@ class RewardsFold:
 
     def _domain(self, entry: Open) -> Domain:
         return self._games[entry.game].domains[entry.domain]
+
+    def _reward(self, event: Decision) -> tuple[str, Rule]:
+        name = self._games[event.game].reward_of(event.domain, event.archetype)
+        return name, self._rules[event.game][name]
 
     def _advance(self, time_ms: int) -> None:
         ledger = self._states.ledger
@@ -347,17 +358,18 @@ class RewardsFold:
         if entry.successor is not None:
             successor = self._states.decision(actor_id, entry.successor)
         event = self._states.decision(actor_id, entry.decision_id)
-        domain = self._domain(entry)
-        rule = self._rules[entry.game][domain.reward]
+        domain, reward = self._domain(entry), self._reward(event)
         origin = self._out.origin()
-        return experience(actor, entry, event, successor, domain, rule, origin, self._watermark_ms)
+        return experience(
+            actor, entry, event, successor, domain, reward, origin, self._watermark_ms
+        )
 
     def _revise(self, event: ActorEvent, time_ms: int, actor: Actor) -> None:
         """Write anew what an event has changed of settled decisions, behind a retraction."""
         late = time_ms <= self._watermark_ms
         for entry in actor.settled:
             within = time_ms <= cut_off_ms(entry, self._domain(entry))
-            if _concerns(event, entry) or (late and within):  # a standing before it counts, too
+            if concerns(event, entry) or (late and within):  # a standing before it counts, too
                 place = self._out.place
                 retracted = self._retraction(event, entry)
                 entry.revision += 1
@@ -381,10 +393,3 @@ class RewardsFold:
             actor_id=event.actor_id,
             total=entry.total,
         )
-
-
-def _concerns(event: ActorEvent, entry: Open) -> bool:
-    """Whether an event that is not late may say something of a settled decision."""
-    if isinstance(event, Outcome):
-        return event.decision_id == entry.decision_id
-    return not isinstance(event, Snapshot) and event.episode == entry.episode

@@ -169,6 +169,11 @@ def compile_rewards(game: Game) -> dict[str, Rule]:
     }
 
 
+def has_custom(rules: Mapping[str, Rule]) -> bool:
+    """Return whether a user's function is among the rules."""
+    return any(isinstance(rule, CustomRule) for rule in rules.values())
+
+
 def _function(path: str, field: str) -> Callable[[Mapping[str, float]], Any]:
     module, _, name = path.partition(":")
     rule = "package.module:name of a function of one mapping of facts"

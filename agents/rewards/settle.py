@@ -13,7 +13,14 @@ from agents.rewards.delayed import NOTHING, delayed
 from agents.rewards.facts import clip
 from agents.rewards.rules import Rule
 from agents.rewards.signals import aggregate
-from schemas.events import Decision, mask_bytes, vector_bytes
+from schemas.events import (
+    ActorEvent,
+    Decision,
+    Outcome,
+    Snapshot,
+    mask_bytes,
+    vector_bytes,
+)
 from schemas.game import Domain
 from schemas.records import Experience, Origin, Status
 
@@ -34,7 +41,7 @@ def experience(
     event: Decision,
     successor: Decision | None,
     domain: Domain,
-    rule: Rule,
+    reward: tuple[str, Rule],
     origin: Origin,
     settled_time_ms: int,
 ) -> Experience:
@@ -46,11 +53,11 @@ def experience(
         event: the decision itself.
         successor: the actor's next decision, where the account says that there is one.
         domain: its domain.
-        rule: the domain's reward.
+        reward: the name and the rule of its reward.
         origin: of the row.
         settled_time_ms: the watermark.
     """
-    now, status = _immediate(entry, domain, rule)
+    now, status = _immediate(entry, domain, reward[1])
     later = delayed(actor, entry, domain) if domain.horizon_ms else NOTHING
     following, facts = (entry.next_observation, entry.next_legal), entry.next_facts
     if successor is not None:
@@ -70,7 +77,7 @@ def experience(
         immediate=now,
         long_term=later.value,
         total=now + domain.long_term_weight * later.value,
-        reward_version=domain.reward,
+        reward_version=reward[0],
         status="revised" if entry.revision else status,
     )
 
@@ -134,3 +141,10 @@ def _decided(event: Decision) -> dict[str, Any]:
     if event.continuous is not None:
         fields["continuous"] = vector_bytes(event.continuous)
     return fields
+
+
+def concerns(event: ActorEvent, entry: Open) -> bool:
+    """Return whether an event that is not late may say something of a settled decision."""
+    if isinstance(event, Outcome):
+        return event.decision_id == entry.decision_id
+    return not isinstance(event, Snapshot) and event.episode == entry.episode

@@ -69,15 +69,18 @@ def explored(
         choice[side] = taken
         found[head], legals[head], tables[head], strayed[head] = choice, legal, table, stray
         chance[head] = table[taken, *index]
-    aim, chance["aim"], strayed["aim"] = _explored_aim(own.aim, epsilon, rng, side)
+    aim, chance["aim"], strayed["aim"] = explored_aim(own.aim, epsilon, rng, side)
     orders = Orders(found["combat"], found["movement"], found["skill"], aim)
     return Explored(orders, chance, legals, tables, strayed)
 
 
-def _explored_aim(
+def explored_aim(
     own: Floats, epsilon: float, rng: np.random.Generator, side: int
 ) -> tuple[Floats, Floats, Flags]:
-    """Aims from anywhere, or from a square about the script's own; and their density."""
+    """Return aims of all, their density and whether they strayed, [5, W], of one side.
+
+    They come from anywhere, or from a square about the script's own aim.
+    """
     centre = np.clip(own[:, side], AIM_WIDTH - 1.0, 1.0 - AIM_WIDTH)
     stray = rng.random(centre.shape[1:]) < epsilon
     spread = 2.0 * rng.random(centre.shape) - 1.0
@@ -151,7 +154,7 @@ def _batch(
     columns = {key: column[order] for key, column in columns.items()}
     same = (np.diff(columns["match"]) == 0) & (np.diff(columns["actor"]) == 0)
     columns["first"] = np.concatenate([[True], ~same])
-    columns["target"] = _later(columns.pop("patch"), columns["first"])
+    columns["target"] = later(columns.pop("patch"), columns["first"])
     return columns
 
 
@@ -205,7 +208,7 @@ def _scene_rows(scene: Scenes, match: Ints) -> dict[str, NDArray[Any]]:
     return {f"scene.{name}": np.moveaxis(part, -1, 0)[match] for name, part in parts}
 
 
-def _later(patch: Ints, first: Flags) -> Ints:
+def later(patch: Ints, first: Flags) -> Ints:
     """Return where each row's actor stands 8 steps later, or at its episode's end if that is first.
 
     `patch` is where it stands after the row's step.

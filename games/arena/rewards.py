@@ -23,15 +23,11 @@ def described() -> Game:
     return load_game(DESCRIPTION)
 
 
-def reward_of(archetype: str) -> str:
-    """Return the name of an archetype's reward."""
-    return f"{archetype}@1"
-
-
 @cache
 def _tables() -> tuple[tuple[tuple[str, Floats], ...], Floats]:
     """Weights by fact, and scales, f32[6] each."""
-    rewards = [described().rewards[reward_of(name)] for name in ARCHETYPES]
+    game = described()
+    rewards = [game.rewards[game.reward_of("combat", name)] for name in ARCHETYPES]
     names = dict.fromkeys(name for r in rewards for name in r.weights or {})
     table = tuple(
         (name, np.array([(r.weights or {}).get(name, 0.0) for r in rewards], np.float32))

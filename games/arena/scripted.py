@@ -21,19 +21,23 @@ Ints = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 
 # By archetype: aggressive, defensive, support, mage, tank, ranged.
-_BLOCKS: Final = np.array([0.02, 0.15, 0.04, 0.02, 0.15, 0.02], np.float32)
+BLOCKS: Final = np.array([0.02, 0.15, 0.04, 0.02, 0.15, 0.02], np.float32)
 """Share of its steps in reach that it blocks in."""
-_TAUNTS: Final = np.array([0.08, 0.0, 0.0, 0.0, 0.15, 0.0], np.float32)
-_HEAVIES: Final = np.array([0.1, 0.05, 0.0, 0.3, 0.05, 0.1], np.float32)
-_HEALS_BELOW: Final = np.array([0.1, 0.2, 0.35, 0.15, 0.15, 0.1], np.float32)
-_SKILL: Final = np.array(
+TAUNTS: Final = np.array([0.08, 0.0, 0.0, 0.0, 0.15, 0.0], np.float32)
+HEAVIES: Final = np.array([0.1, 0.05, 0.0, 0.3, 0.05, 0.1], np.float32)
+HEALS_BELOW: Final = np.array([0.1, 0.2, 0.35, 0.15, 0.15, 0.1], np.float32)
+SKILL: Final = np.array(
     [rules.BOLT, rules.WARD, rules.MEND, rules.BOLT, rules.SNARE, rules.BOLT], np.int64
 )
 """What it casts whenever it can."""
-_OTHER: Final = np.array(
+OTHER: Final = np.array(
     [rules.NOVA, rules.SNARE, rules.BOLT, rules.NOVA, rules.BOLT, rules.SNARE], np.int64
 )
 """What it casts when it cannot cast that."""
+ENGAGED: Final = 10.0
+"""It casts when an enemy is so near ..."""
+MENDS_BELOW: Final = 0.7
+"""... and mends who has less than this share of hit points."""
 _HESITATES: Final = np.array([0.45, 0.2, 0.0, 0.0, 0.0], np.float32)
 _AIM_NOISE: Final = np.array([0.5, 0.25, 0.0, 0.0, 0.0], np.float32)
 _LEADS: Final = np.array([0.0, 0.0, 0.0, 0.5, 0.9], np.float32)
@@ -64,12 +68,12 @@ def _combat(arena: Arena, mark: Marks, degree: Ints, luck: Floats) -> Ints:
     kind = arena.kind
     mana = arena.mana
     strike = np.where(luck[2] < _FOCUSES[degree], rules.WEAKEST, rules.NEAREST)
-    heavy = (luck[1] < _HEAVIES[kind]) & (mana >= rules.HEAVY_COST)
+    heavy = (luck[1] < HEAVIES[kind]) & (mana >= rules.HEAVY_COST)
     chosen = np.where(heavy, rules.HEAVY, strike)
     draw = 1.0 - luck[1]
-    taunts = (draw <= _BLOCKS[kind] + _TAUNTS[kind]) & (mana >= rules.TAUNT_COST)
-    chosen = np.where(taunts & (_TAUNTS[kind] > 0), rules.TAUNT, chosen)
-    chosen = np.where(draw <= _BLOCKS[kind], rules.BLOCK, chosen)
+    taunts = (draw <= BLOCKS[kind] + TAUNTS[kind]) & (mana >= rules.TAUNT_COST)
+    chosen = np.where(taunts & (TAUNTS[kind] > 0), rules.TAUNT, chosen)
+    chosen = np.where(draw <= BLOCKS[kind], rules.BLOCK, chosen)
     chosen = np.where(arena.sight().nearest <= arena.stat["reach"], chosen, rules.WAIT)
     return np.where(_heals(arena, mark, degree), rules.HEAL, chosen)
 
@@ -78,9 +82,9 @@ def combat_odds(arena: Arena, degree: Ints) -> Floats:
     """f32[10, 2, 5, W]: how likely each combat action is."""
     kind, mana = arena.kind, arena.mana
     odds = np.zeros((len(rules.COMBAT), *kind.shape), np.float32)
-    odds[rules.BLOCK] = _BLOCKS[kind]
-    odds[rules.TAUNT] = np.where(mana >= rules.TAUNT_COST, _TAUNTS[kind], 0.0)
-    odds[rules.HEAVY] = np.where(mana >= rules.HEAVY_COST, _HEAVIES[kind], 0.0)
+    odds[rules.BLOCK] = BLOCKS[kind]
+    odds[rules.TAUNT] = np.where(mana >= rules.TAUNT_COST, TAUNTS[kind], 0.0)
+    odds[rules.HEAVY] = np.where(mana >= rules.HEAVY_COST, HEAVIES[kind], 0.0)
     rest = 1.0 - odds.sum(axis=0)
     focus = _FOCUSES[degree]
     odds[rules.WEAKEST], odds[rules.NEAREST] = focus * rest, (1.0 - focus) * rest
@@ -99,7 +103,7 @@ def _surely(odds: Floats, where: Flags, action: int) -> None:
 
 
 def _heals(arena: Arena, mark: Marks, degree: Ints) -> Flags:
-    below = _HEALS_BELOW[arena.kind] + _HEALS_MORE[degree]
+    below = HEALS_BELOW[arena.kind] + _HEALS_MORE[degree]
     late: Flags = (_hurt(arena, mark) < below) & (arena.mana >= rules.HEAL_COST)
     return late
 
@@ -131,10 +135,10 @@ def towards(dx: Floats, dy: Floats) -> Ints:
 
 def _skill(arena: Arena, mark: Marks, degree: Ints) -> Ints:
     legal = arena.legal("skill")
-    first, second = _SKILL[arena.kind], _OTHER[arena.kind]
-    mends = _hurt(arena, mark) < 0.7 + _HEALS_MORE[degree]
+    first, second = SKILL[arena.kind], OTHER[arena.kind]
+    mends = _hurt(arena, mark) < MENDS_BELOW + _HEALS_MORE[degree]
     may = np.take_along_axis(legal, first[None], axis=0)[0] & ((first != rules.MEND) | mends)
-    engaged = arena.sight().nearest <= 10.0
+    engaged = arena.sight().nearest <= ENGAGED
     may &= engaged
     other = np.take_along_axis(legal, second[None], axis=0)[0] & engaged
     return np.where(may, first, np.where(other, second, 0))

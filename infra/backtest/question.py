@@ -82,9 +82,13 @@ def make_variants(game: Game, changes: Changes) -> list[Variant]:
             there are more than `MAX_VARIANTS`.
     """
     fixed: dict[str, dict[str, Any]] = {name: {} for name in game.domains}
+    paid: dict[str, str] = {}
     for text in changes.rewards:
-        for domain in _domains_of_reward(game, text):
-            fixed[domain]["reward"] = text.partition("=")[2] or text
+        reward = text.partition("=")[2] or text
+        who = _archetypes_of_reward(game, text)
+        paid |= dict.fromkeys(who, reward)
+        for domain in [] if who else _domains_of_reward(game, text):
+            fixed[domain]["reward"] = reward
     for text in changes.weights:
         domains, value = _weight(game, text)
         for domain in domains:
@@ -101,7 +105,7 @@ def make_variants(game: Game, changes: Changes) -> list[Variant]:
             for domain, horizon_ms in horizons.items():
                 changed[domain]["horizon_ms"] = horizon_ms
         name = "+".join([*names, *(label for label, _ in combination)]) or DESCRIBED
-        variants.append(Variant(name=name, game=_changed(game, changed)))
+        variants.append(Variant(name=name, game=_changed(game, changed, paid)))
     if len({v.name for v in variants}) < len(variants):
         refuse("--horizon", "given once each", ", ".join(v.name for v in variants))
     return variants
@@ -135,13 +139,32 @@ def check_same_game(old: Game, new: Game, option: str) -> None:
             refuse(option, f"a description with {what} of size {was}", str(got))
 
 
-def _changed(game: Game, changes: Mapping[str, Mapping[str, Any]]) -> Game:
+def _changed(game: Game, changes: Mapping[str, Mapping[str, Any]], paid: Mapping[str, str]) -> Game:
     domains = {
         name: msgspec.structs.replace(domain, **changes[name])
         for name, domain in game.domains.items()
     }
-    changed = msgspec.structs.replace(game, domains=domains)
+    archetypes = {
+        name: msgspec.structs.replace(archetype, reward=paid.get(name, archetype.reward))
+        for name, archetype in game.archetypes.items()
+    }
+    changed = msgspec.structs.replace(game, domains=domains, archetypes=archetypes)
     return parse_game(msgspec.to_builtins(changed))  # as if it were loaded: every rule is checked
+
+
+def _archetypes_of_reward(game: Game, text: str) -> list[str]:
+    """The archetypes with rewards of their own that a reward is meant for; none: it is a domain's.
+
+    They are named, or paid by another version of the same reward.
+    """
+    left, equals, right = text.partition("=")
+    own = {name: a.reward for name, a in game.archetypes.items() if a.reward is not None}
+    if (right if equals else left) not in game.rewards:
+        return []
+    if equals:
+        return [left] if left in own else []
+    kind = left.partition("@")[0]
+    return [name for name, reward in own.items() if reward.partition("@")[0] == kind]
 
 
 def _domains_of_reward(game: Game, text: str) -> list[str]:

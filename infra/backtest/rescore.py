@@ -59,14 +59,16 @@ def score(table: pa.Table, game: Game) -> list[Experience]:
     """Rows of a game as another description of it rewards them; in the order given."""
     n = table.num_rows
     immediate, total = np.zeros(n), np.zeros(n)
-    domains = np.array(table.column("domain").to_pylist(), dtype=object)
+    kinds = np.array(table.column("domain").to_pylist(), dtype=object)
+    who = np.array(table.column("archetype").to_pylist(), dtype=object)
     told = table.column("outcome_facts").is_valid().to_numpy()
     long_term = np.zeros(n)
-    for name in sorted(set(domains)):
-        domain = game.domains[name]
-        rule = compile_reward(game.rewards[domain.reward], f"$.rewards.{domain.reward}")
+    for name, archetype in sorted(set(zip(kinds, who, strict=True))):
+        domain, reward = game.domains[name], game.reward_of(name, archetype)
+        rule = compile_reward(game.rewards[reward], f"$.rewards.{reward}")
+        here = (kinds == name) & (who == archetype)
         for answered in (True, False):  # a user's function may not know what to make of no facts
-            rows = np.flatnonzero((domains == name) & (told == answered))
+            rows = np.flatnonzero(here & (told == answered))
             part = table.take(rows)
             if answered:
                 immediate[rows], long_term[rows], total[rows] = rescored(part, domain, rule)
@@ -80,7 +82,7 @@ def score(table: pa.Table, game: Game) -> list[Experience]:
             immediate=float(immediate[at]),
             long_term=float(long_term[at]),
             total=float(total[at]),
-            reward_version=game.domains[row.domain].reward,
+            reward_version=game.reward_of(row.domain, row.archetype),
         )
         for at, row in enumerate(table_to_rows(table))
     ]

@@ -105,7 +105,7 @@ async def write(
         ahead_s = told.n.total() / rate - (time.monotonic() - began)
         if ahead_s > 0:
             await asyncio.sleep(ahead_s)
-    for decision in told.open.values():
+    for decision in told.open:
         await _send(_end(decision, _now_ms()), game, writer, wrote)
     wrote.seconds = round(time.monotonic() - began, 2)
 
@@ -117,8 +117,13 @@ class _Told:
         self._asked = asked
         self._actors: set[str] = set()
         self.n: Counter[str] = Counter()
-        self.open: dict[str, Decision] = {}
-        """The last decision of each actor whose episode goes on."""
+        self._open: dict[str, dict[str, Decision]] = {}
+        """By actor and episode: an actor may be in several at a time."""
+
+    @property
+    def open(self) -> list[Decision]:
+        """The last decision of each episode that goes on."""
+        return [last for episodes in self._open.values() for last in episodes.values()]
 
     @property
     def n_wanted(self) -> int:
@@ -137,11 +142,15 @@ class _Told:
                 return False
             self._actors.add(event.actor_id)
             self.n[event.archetype] += 1
-            self.open[event.actor_id] = event
+            self._open.setdefault(event.actor_id, {})[event.episode] = event
             return True
-        ends = isinstance(event, Outcome) and (event.terminated or event.truncated)
-        if ends or isinstance(event, EpisodeEnd):
-            self.open.pop(event.actor_id, None)
+        open_here = self._open.get(event.actor_id, {})
+        if isinstance(event, EpisodeEnd):
+            open_here.pop(event.episode, None)
+        elif isinstance(event, Outcome) and (event.terminated or event.truncated):
+            for last in list(open_here.values()):
+                if last.decision_id == event.decision_id:
+                    del open_here[last.episode]
         return event.actor_id in self._actors
 
 

@@ -59,8 +59,8 @@ class _Archetype:
         self._view = self._draw.normal(size=size) / np.sqrt(size)  # [D]
         self._domains = list(game.domains)
         self._effects: dict[str, NDArray[np.float64]] = {}
-        for domain in game.domains.values():
-            for fact in facts_of(game.rewards[domain.reward]):
+        for domain in game.domains:
+            for fact in facts_of(game.rewards[game.reward_of(domain, name)]):
                 self._effects.setdefault(fact, self._draw.normal(size=(2, n_actions)))
         self._standing = np.full(ACTORS, 50.0)
         self._n = 0
@@ -82,7 +82,7 @@ class _Archetype:
         domain = game.domains[domain_name]
         seen = self._draw.normal(size=game.observation.size).astype("<f4")  # [D]
         action = int(self._draw.choice(game.actions.n, p=self._probabilities))
-        facts = self._facts(domain, action, float(np.tanh(self._view @ seen)))
+        facts = self._facts(domain_name, action, float(np.tanh(self._view @ seen)))
         last = step % EPISODE_STEPS == EPISODE_STEPS - 1 or self._n + ACTORS >= self._asked.samples
         standing = {domain.standing: float(self._standing[actor])} if domain.standing else None
         decision = Decision(
@@ -112,10 +112,10 @@ class _Archetype:
         )
         return [decision, outcome, *self._moved(actor, actor_id, domain, facts, now_ms)]
 
-    def _facts(self, domain: Domain, action: int, context: float) -> dict[str, float]:
+    def _facts(self, domain: str, action: int, context: float) -> dict[str, float]:
         """How often each fact happens: a Poisson draw whose mean the action and the view set."""
         found = {}
-        for name in facts_of(self._game.rewards[domain.reward]):
+        for name in facts_of(self._game.rewards[self._game.reward_of(domain, self._name)]):
             plain, by_view = self._effects[name][:, action]
             mean = float(np.exp(np.clip(plain + by_view * context, -3, 1.5)))
             found[name] = float(self._draw.poisson(mean))

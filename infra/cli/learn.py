@@ -52,6 +52,13 @@ class Half(StrEnum):
     OFF = "off"
 
 
+class RowsSource(StrEnum):
+    """Where rows to learn from come from."""
+
+    SCRIPTED = "scripted"
+    WINDOWS = "windows"
+
+
 ArchetypesOption = Annotated[
     list[str] | None,
     typer.Option("--archetype", "-a", help="Only this archetype. May be given again."),
@@ -64,9 +71,7 @@ DeviceOption = Annotated[DeviceName, typer.Option("--device", help="auto: CUDA w
 ReportOption = Annotated[
     Path | None, typer.Option("--report", help="A new file: a page (.html), .json or .md.")
 ]
-SamplesOption = Annotated[
-    int, typer.Option("--samples", help="Bootstrap rows an archetype, from scripted play.")
-]
+SamplesOption = Annotated[int, typer.Option("--samples", help="Rows an archetype to begin with.")]
 
 
 def check_report(path: Path) -> None:
@@ -113,6 +118,9 @@ def train(
     ] = None,
     memory_gb: Annotated[float, typer.Option(help="Most memory a training may take.")] = 11.0,
     samples: SamplesOption = 10_000,
+    rows: Annotated[
+        RowsSource, typer.Option("--rows", help="Scripted play, or the archive's newest windows.")
+    ] = RowsSource.SCRIPTED,
     minutes: Annotated[
         float | None, typer.Option(help="Wall time after which the best so far is taken.")
     ] = None,
@@ -129,7 +137,8 @@ def train(
 ) -> None:
     """Train model types: the archetypes of one type as one stack, several types side by side.
 
-    Rows to begin with are recorded from scripted play. Every model is judged on what was held out,
+    Rows to begin with are recorded from scripted play, or taken from what live play of the arena
+    has archived. Every model is judged on what was held out,
     exported as a version below `models/` of the data, and told in a table with intervals. Scalars
     for TensorBoard lie in `learn/tensorboard`, the report in `learn/reports`. A type that fails
     ends no other; the exit code is then 1. What was interrupted or failed goes on with --resume
@@ -154,7 +163,7 @@ def train(
         weight_decay=weight_decay, accumulate=accumulate, patience=patience,
         curriculum="levels" if curriculum else "none", device=device.value, amp=amp.value,
         parallel=parallel, memory_gb=memory_gb, samples=samples, minutes=minutes,
-        evaluate_matches=matches, seed=settings.seed,
+        source=rows.value, evaluate_matches=matches, seed=settings.seed,
     )  # fmt: skip
     with Bars(n=len(asked.types)) as bars:
         found = run(settings, asked, Work(resume=resume), bars.tell)

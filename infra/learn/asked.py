@@ -30,6 +30,8 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     parallel: int | None = None
     """Trainings side by side; None: one a core."""
     samples: int = SAMPLES
+    source: Literal["scripted", "windows"] = "scripted"
+    """Where rows come from: the arena's own AI at play, or the archive of live play."""
     minutes: float | None = None
     """Wall time of all together, after which the best so far is taken."""
     seed: int = 1

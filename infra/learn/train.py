@@ -109,7 +109,7 @@ def make_jobs(
     jobs = []
     for name, plan in plans.items():
         maps = needs_maps(plan)
-        folders = ensure_rows(data, asked.archetypes, asked.samples, asked.seed, maps, on_rows)
+        folders = _rows(settings, asked, maps, on_rows)
         plan = make_plan(name, asked, device, folders, warm)
         checkpoints = settings.checkpoints_dir / "learn"
         if not work.resume:
@@ -134,6 +134,18 @@ def make_jobs(
             )  # fmt: skip
         )
     return jobs
+
+
+def _rows(
+    settings: Settings, asked: Asked, maps: bool, on_rows: Callable[[str], None]
+) -> dict[str, Path]:
+    data = Path(settings.data_dir)
+    if asked.source == "scripted":
+        return ensure_rows(data, asked.archetypes, asked.samples, asked.seed, maps, on_rows)
+    from infra.learn.windows import ensure_recorded
+
+    windows = settings.windows_dir
+    return ensure_recorded(windows, data, asked.archetypes, asked.samples, maps, on_rows)
 
 
 def forget(folder: Path, plan: Plan) -> None:

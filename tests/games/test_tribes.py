@@ -356,7 +356,7 @@ def test_description_fits_and_another_is_refused(game: Game) -> None:
     with pytest.raises(SchemaError, match=r"\$.observation.shape must be \[38\]; got \[7\]"):
         tribes_settings(parse_game(document))
     document["game"] = "chess"
-    with pytest.raises(SchemaError, match="one of battle, tribes to be played here"):
+    with pytest.raises(SchemaError, match="one of arena, battle, tribes to be played here"):
         connector(parse_game(document))
 
 
