@@ -87,7 +87,7 @@ def learner_config(
             rule = (
                 f"one that decides {', '.join(heads)}: windows hold no maps and no enemies' facts"
             )
-            refuse("--type", rule, shown(name))
+            refuse("--type", deciding, shown(name))
     place = Place(
         game=game, archive=archive or str(Path(settings.windows_dir).resolve()),
         models=settings.models_dir.resolve(), checkpoints=settings.checkpoints_dir.resolve(),
