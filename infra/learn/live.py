@@ -84,10 +84,8 @@ def learner_config(
     check_archetypes(tuple(archetypes))
     for name in types:
         if model_type(name).acts not in heads:
-            rule = (
-                f"one that decides {', '.join(heads)}: windows hold no maps and no enemies' facts"
-            )
-            refuse("--type", deciding, shown(name))
+            deciding = f"one that decides {', '.join(heads)}"
+            refuse("--type", deciding, shown(name), "windows hold no maps and no enemies' facts")
     place = Place(
         game=game, archive=archive or str(Path(settings.windows_dir).resolve()),
         models=settings.models_dir.resolve(), checkpoints=settings.checkpoints_dir.resolve(),
