@@ -27,9 +27,12 @@ from schemas.errors import SchemaError
 
 if TYPE_CHECKING:
     from infra.metrics import MetricWriter
+    from learners.process import LearnerConfig
+    from streams.archiver.service import Archiver
     from streams.engine.records import FoldFactory
     from streams.engine.settings import EngineSettings
     from streams.engine.stats import EngineStats
+    from streams.timescale.service import Sink
 
 log = logs.get(__name__)
 
@@ -145,43 +148,33 @@ def _archiver(settings: Settings) -> None:
         settings.topics,
         {game.name: game},
     )
-
-    async def report(metrics: "MetricWriter") -> None:
-        while True:
-            await asyncio.sleep(REPORT_S)
-            stats = archiver.stats
-            metrics.offer(
-                {"windows": stats.windows, "open_rows": stats.open_rows, "lag": stats.lag}
-            )
-
-    async def work(stop: asyncio.Event) -> None:
-        async with _metrics(settings, "archiver") as metrics:
-            reporting = asyncio.create_task(report(metrics))
-            try:
-                await archiver.run(stop)
-            finally:
-                reporting.cancel()
-
-    _until_stopped(work)
+    _keep(settings, "archiver", archiver)
 
 
 def _sink(settings: Settings) -> None:
     from streams.timescale.service import Sink, SinkSettings
 
     sink = Sink(SinkSettings(database=settings.timescale), settings.kafka, settings.topics)
+    _keep(settings, "sink", sink)
+
+
+def _keep(settings: Settings, name: str, keeper: "Archiver | Sink") -> None:
+    """Run what stores experience, and say now and then how far it is."""
+    from streams.memory import keep_freed_memory
+
+    keep_freed_memory()
 
     async def report(metrics: "MetricWriter") -> None:
         while True:
             await asyncio.sleep(REPORT_S)
-            metrics.offer(
-                {name: float(n) for name, n in msgspec.structs.asdict(sink.stats).items()}
-            )
+            stats = msgspec.structs.asdict(keeper.stats)
+            metrics.offer({what: float(n) for what, n in stats.items()})
 
     async def work(stop: asyncio.Event) -> None:
-        async with _metrics(settings, "sink") as metrics:
+        async with _metrics(settings, name) as metrics:
             reporting = asyncio.create_task(report(metrics))
             try:
-                await sink.run(stop)
+                await keeper.run(stop)
             finally:
                 reporting.cancel()
 
@@ -255,6 +248,19 @@ def _learner(settings: Settings) -> None:
         device=settings.device,
     )
     _until_stopped(lambda stop: run_learner(config, stop))
+
+
+def run_trainer(settings: Settings, config: "LearnerConfig") -> int:
+    """Runs a learner process of its own configuration; returns its exit code, see `run`."""
+    from learners.process import run_learner
+
+    logs.configure(config.process, settings.log_level)
+    if not broker_listens(settings):
+        return EXIT_NO_BROKER
+    asyncio.run(ensure_topics(settings))
+    os.nice(NICE["learner"])
+    _until_stopped(lambda stop: run_learner(config, stop))
+    return 0
 
 
 def _evaluator(settings: Settings) -> None:

@@ -62,21 +62,42 @@ Act = Callable[[int, View], tuple[NDArray[Any], NDArray[Any]]]
 
 
 def gather(
-    world: Practice, head: Head, act: Act, n_matches: int, n_steps: int, seed: int
+    world: Practice,
+    head: Head,
+    act: Act,
+    n_matches: int,
+    n_steps: int,
+    seed: int,
+    result_weight: float = 0.0,
+    reward_weight: float = 1.0,
 ) -> tuple[Fragments, dict[str, NDArray[np.float32]]]:
     """Return the fragments of ``n_steps`` steps and what they measure, each [S].
 
     Measures are "reward" (a step), "episode_length" and, where every archetype finished a match,
     "win_rate".
+
+    Args:
+        world: to act in.
+        head: whose choices are made.
+        act: makes them.
+        n_matches: of each archetype, side by side.
+        n_steps: T.
+        seed: of the matches.
+        result_weight: added to the last reward of every actor of a match that was won, and taken
+            from it where it was lost: of the fallen, too, whose fall the others paid for or not.
+            A match that reached the limit of steps counts for nobody.
+        reward_weight: share of the world's own rewards that is paid.
     """
     view = world.begin(head, n_matches, seed)
     columns: dict[str, list[NDArray[Any]]] = {}
     won: list[tuple[int, float]] = []
+    ends: list[_End] = []
     for t in range(n_steps):
         choice, log_behaviour = act(t, view)
         before = view
         view, result = world.step(choice)
         won += result.matches
+        ends += _ends(t, view.first, result.matches, world.layout.pack)
         step = {
             "observation": before.observation, "last_observation": result.last_observation,
             "legal": before.legal, "action": choice, "log_behaviour": log_behaviour,
@@ -88,7 +109,41 @@ def gather(
     stacked = {name: np.stack(values, 1) for name, values in columns.items()}
     stacked["truncated"][:, -1] |= ~stacked["terminated"][:, -1]
     fragments = Fragments(**stacked)
-    return fragments, _measures(fragments, won)
+    measures = _measures(fragments, won)
+    np.multiply(fragments.reward, np.float32(reward_weight), out=fragments.reward)
+    if result_weight > 0:
+        _credit(fragments, ends, world.layout.pack, result_weight)
+    return fragments, measures
+
+
+_End = tuple[int, int, int, float]
+"""Step, model, number of the match among its own, and its result."""
+
+
+def _ends(t: int, first: Bools, matches: Sequence[tuple[int, float]], pack: int) -> list[_End]:
+    """Return which matches ended: those of which the next view is of a new one."""
+    if not matches:
+        return []
+    anew = np.argwhere(first.reshape(len(first), -1, pack).any(2)).tolist()
+    if [s for s, _ in anew] != [s for s, _ in matches]:
+        # a world that does not tell which match it was: nobody is credited
+        return []
+    return [(t, s, m, score) for (s, m), (_, score) in zip(anew, matches, strict=True)]
+
+
+def _credit(fragments: Fragments, ends: Sequence[_End], pack: int, weight: float) -> None:
+    """Add each match's result to the last valid row of each of its actors."""
+    begun: dict[tuple[int, int], int] = {}
+    for t, s, m, score in ends:
+        span = slice(begun.get((s, m), 0), t + 1)
+        columns = slice(m * pack, (m + 1) * pack)
+        begun[(s, m)] = t + 1
+        if fragments.truncated[s, t, columns].any():
+            continue
+        valid = fragments.valid[s, span, columns]
+        last = span.stop - 1 - valid[::-1].argmax(0)
+        there = np.flatnonzero(valid.any(0))
+        fragments.reward[s, last[there], m * pack + there] += weight * (2.0 * score - 1.0)
 
 
 def _measures(

@@ -9,16 +9,9 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 
+from schemas.columns import DETAIL_COLUMNS, FACT_COLUMNS, read_columns
 from schemas.events import Detail, Language
-from schemas.packed import (
-    CHUNK_BYTES,
-    DETAIL_COLUMNS,
-    FACT_COLUMNS,
-    Packed,
-    RowBytes,
-    encode_row,
-    read_columns,
-)
+from schemas.packed import Packed, RowBytes, chunks, encode_row
 from schemas.records import Experience, Origin, Signal
 
 
@@ -149,14 +142,10 @@ def encoded_batches(
         pyarrow.ArrowInvalid: a vector has another size than the schema's.
         msgspec.MsgspecError: a row is no experience.
     """
-    begin = size = 0
-    for i, row in enumerate(rows, 1):
-        size += len(row)
-        if size >= CHUNK_BYTES or i == len(rows):
-            packed, batch = read_columns(rows[begin:i], schema)
-            digest.add_packed(packed)
-            begin, size = i, 0
-            yield batch
+    for part in chunks(rows):
+        packed, batch = read_columns(part, schema)
+        digest.add_packed(packed)
+        yield batch
 
 
 def table_to_rows(table: pa.Table) -> list[Experience]:

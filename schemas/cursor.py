@@ -141,7 +141,10 @@ class Cursor:
         """Go over a key that all rows must have."""
         words = self.view("<u8")
         for i, mask, word in key.words:
-            found = words[self.at + i if i else self.at]
+            if i:
+                found = words[self.at + i]
+            else:
+                found = words[self.at] if self._words is None else self._words
             if not ((found & mask) == word).all():
                 raise NotCanonical
         self.go(ALL, self.at + key.size)

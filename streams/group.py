@@ -14,6 +14,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 
 from schemas.kafka import KafkaSettings
 from schemas.starting import start
+from schemas.topics import Topics
 
 _log = structlog.get_logger(__name__)
 S = TypeVar("S")
@@ -24,12 +25,10 @@ _MARKS = 2
 
 
 class GroupSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """How a group's member reads."""
+    """How a group's member reads; the settings of a keeper add what it writes."""
 
     group: str
     """Members of one group share the partitions."""
-    client: str
-    """What the broker calls this member in its logs."""
     session_timeout_ms: int = 10_000
     """After this long without a sign of life a dead member's partitions move to another."""
     max_records: int = 200
@@ -38,7 +37,7 @@ class GroupSettings(msgspec.Struct, frozen=True, kw_only=True):
     """What is fetched ahead, a partition."""
     fetch_min_bytes: int = 500_000
     fetch_wait_ms: int = 300
-    """The broker waits for so much or so long."""
+    """The broker waits for so much or so long: windows and rows are counted in seconds anyway."""
 
 
 class Keeper(Protocol[S_co]):
@@ -68,19 +67,19 @@ class Part(Generic[S]):
 
 
 class GroupReader(ConsumerRebalanceListener, Generic[S]):  # type: ignore[misc]
-    """Reads this member's share of a topic, committed records only, in order and without holes."""
+    """Reads its share of `experiences`: committed records only, in order and without holes."""
 
     def __init__(
-        self, kafka: KafkaSettings, topic: str, settings: GroupSettings, keeper: Keeper[S]
+        self, kafka: KafkaSettings, topics: Topics, settings: GroupSettings, keeper: Keeper[S]
     ) -> None:
         self.parts: dict[int, Part[S]] = {}
-        self._topic = topic
+        self._topic = topics.experiences
         self._settings = settings
         self._keeper = keeper
         self._consumer = AIOKafkaConsumer(
             **kafka.client(),
-            client_id=settings.client,
-            group_id=settings.group,
+            client_id=f"grindstone-{settings.group}",
+            group_id=f"{topics.prefix}{settings.group}",
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             isolation_level="read_committed",

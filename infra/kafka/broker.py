@@ -7,10 +7,7 @@ Its state lies under the run folder, so two checkouts, or two runs of one, do no
 
 from __future__ import annotations
 
-import argparse
 import os
-import sys
-import time
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -20,6 +17,7 @@ from infra.kafka.compose import ComposeRunner, docker_answers
 from infra.kafka.errors import BrokerError
 from infra.kafka.java import JavaRunner
 from infra.kafka.ports import free_ports, is_free
+from infra.kafka.server import StateFile, await_answer, command_line, run_command
 from infra.kafka.wire import serving_brokers
 
 HOST = "127.0.0.1"
@@ -66,9 +64,9 @@ class LocalBroker:
         self, run_dir: Path, *, port: int | None = None, runner: RunnerName | None = None
     ) -> None:
         self.run_dir = run_dir.resolve()
-        self._state_file = self.run_dir / "broker.json"
+        self._state_file = StateFile(self.run_dir / "broker.json", BrokerState, "broker")
         self._wanted_port = _port_of_environment() if port is None else port
-        state = self._load()
+        state = self._state_file.load()
         self._runner_name = runner or (state.runner if state else _default_runner())
         self._runner: _Runner = (
             ComposeRunner(self.run_dir / "kafka")
@@ -80,7 +78,7 @@ class LocalBroker:
     @property
     def bootstrap(self) -> str | None:
         """The address of the broker, running or not; None before its first start."""
-        state = self._load()
+        state = self._state_file.load()
         return state.bootstrap if state else None
 
     @property
@@ -91,8 +89,8 @@ class LocalBroker:
 
     def serving(self) -> bool:
         """Whether the broker answers clients."""
-        state = self._load()
-        return state is not None and _serves(state)
+        state = self._state_file.load()
+        return state is not None and _refusal(state) is None
 
     def start(self, timeout_s: float = START_S) -> str:
         """Starts the broker, or finds it running; returns its address once it answers clients.
@@ -103,7 +101,7 @@ class LocalBroker:
         Raises:
             BrokerError: It does not start; the message holds the last lines of its log.
         """
-        state = self._load()
+        state = self._state_file.load()
         if state is not None and self._runner.alive():
             self._await(state, timeout_s)
         else:
@@ -113,20 +111,20 @@ class LocalBroker:
 
     def stop(self) -> None:
         """Ends the broker cleanly, if it runs, and keeps its data."""
-        if self._load() is not None:
+        if self._state_file.load() is not None:
             self._runner.stop()
 
     def kill(self) -> None:
         """Ends the broker with SIGKILL, if it runs, and keeps its data."""
-        if self._load() is not None:
+        if self._state_file.load() is not None:
             self._runner.kill()
 
     def wipe(self) -> None:
         """Ends the broker and removes its data."""
-        if self._load() is not None:
+        if self._state_file.load() is not None:
             self._runner.kill()
             self._runner.wipe()
-            self._state_file.unlink()
+            self._state_file.path.unlink()
         self._pinned = None
 
     def _launch(self, timeout_s: float) -> BrokerState:
@@ -134,8 +132,7 @@ class LocalBroker:
         while True:
             attempts_left -= 1
             state = self._choose_ports()
-            self.run_dir.mkdir(parents=True, exist_ok=True)
-            self._save(state)
+            self._state_file.save(state)
             self._runner.launch(state.port, state.controller_port)
             try:
                 self._await(state, timeout_s)
@@ -150,7 +147,7 @@ class LocalBroker:
     def _choose_ports(self) -> BrokerState:
         if self._pinned is not None:
             return self._pinned
-        before = self._load()
+        before = self._state_file.load()
         kept = before is not None and is_free(before.port) and is_free(before.controller_port)
         if before is not None and kept and self._wanted_port in (None, before.port):
             return before
@@ -163,35 +160,17 @@ class LocalBroker:
         return BrokerState(self._runner_name, port, controller_port)
 
     def _await(self, state: BrokerState, timeout_s: float) -> None:
-        deadline = time.monotonic() + timeout_s
-        while not _serves(state):
-            alive = self._runner.alive()
-            if not alive or time.monotonic() > deadline:
-                what = f"does not serve after {timeout_s:.0f} s" if alive else "ended"
-                message = f"the broker at {state.bootstrap} {what}:\n{self._runner.log_tail()}"
-                raise BrokerError(message)
-            time.sleep(0.05)
-
-    def _load(self) -> BrokerState | None:
-        try:
-            return msgspec.json.decode(self._state_file.read_bytes(), type=BrokerState)
-        except FileNotFoundError:
-            return None
-        except msgspec.DecodeError as error:
-            message = f"{self._state_file} must be a broker's state; got {error}: remove the file"
-            raise BrokerError(message) from error
-
-    def _save(self, state: BrokerState) -> None:
-        aside = self._state_file.with_suffix(".part")
-        aside.write_bytes(msgspec.json.encode(state))
-        aside.replace(self._state_file)
+        who = f"the broker at {state.bootstrap}"
+        await_answer(lambda: _refusal(state), self._runner, who, timeout_s)
 
 
-def _serves(state: BrokerState) -> bool:
+def _refusal(state: BrokerState) -> str | None:
+    """None when the broker serves clients, else what is in the way."""
     try:
-        return (HOST, state.port) in serving_brokers(HOST, state.port)
-    except OSError:
-        return False
+        serves = (HOST, state.port) in serving_brokers(HOST, state.port)
+    except OSError as error:
+        return str(error)
+    return None if serves else "it has not joined its cluster yet"
 
 
 def _default_runner() -> RunnerName:
@@ -216,24 +195,14 @@ def _port_of_environment() -> int | None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command on the broker of a run folder; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m infra.kafka.broker", description=__doc__)
-    parser.add_argument("command", choices=["start", "stop", "kill", "status", "wipe"])
-    parser.add_argument("--run-dir", type=Path, required=True)
+    parser = command_line("infra.kafka.broker", __doc__)
     parser.add_argument("--port", type=int, default=None, help="a free one when left out")
     options = parser.parse_args(arguments)
-    try:
-        broker = LocalBroker(options.run_dir, port=options.port)
-        if options.command == "status":
-            print(f"{broker.bootstrap or '-'} {'serving' if broker.serving() else 'stopped'}")
-            return 0 if broker.serving() else 3
-        if options.command == "start":
-            print(broker.start())
-        else:
-            {"stop": broker.stop, "kill": broker.kill, "wipe": broker.wipe}[options.command]()
-    except BrokerError as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
+    return run_command(
+        options.command,
+        lambda: LocalBroker(options.run_dir, port=options.port),
+        lambda broker: broker.bootstrap,
+    )
 
 
 if __name__ == "__main__":

@@ -9,12 +9,9 @@ import signal
 import subprocess
 import uuid
 from pathlib import Path
-from typing import NoReturn
-
-import msgspec
 
 from infra.kafka.errors import BrokerError
-from infra.kafka.process import ProcessName
+from infra.kafka.server import ServerProcess
 
 HERE = Path(__file__).parent
 CHECKOUT = HERE.parents[1]
@@ -53,15 +50,12 @@ STOP_S = 20.0
 """A clean stop writes its snapshots first: 1 s as a rule, more on a loaded machine."""
 
 
-class JavaRunner:
+class JavaRunner(ServerProcess):
     """One broker process on one folder, which another program may have started."""
 
     def __init__(self, folder: Path, *, save_classes: Path | None = None) -> None:
-        self.folder = folder
-        self.log = folder / "broker.log"
+        super().__init__(folder, "broker.log")
         self._save_classes = save_classes
-        self._child: subprocess.Popen[bytes] | None = None
-        self._name_file = folder / "process.json"
 
     def launch(self, port: int, controller_port: int) -> None:
         """Starts the broker on the folder's data, which it makes when there is none.
@@ -70,18 +64,7 @@ class JavaRunner:
             BrokerError: There is no Java, there are no jars, or the folder could not be formatted.
         """
         properties = self.make_folder(port, controller_port)
-        with self.log.open("ab") as log:
-            self._child = subprocess.Popen(
-                [*self._java(), "kafka.Kafka", str(properties)],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                # Ctrl-C is for whoever started us; the broker is stopped last, on purpose
-                start_new_session=True,
-            )
-        name = ProcessName.of(self._child.pid)
-        if name is not None:
-            self._name_file.write_bytes(msgspec.json.encode(name))
+        self._note(self._spawn([*self._java(), "kafka.Kafka", str(properties)]))
 
     def make_folder(self, port: int, controller_port: int) -> Path:
         """Makes the broker's folder ready, if it is not, and returns its properties file."""
@@ -91,20 +74,6 @@ class JavaRunner:
         if not (self.folder / "data" / "meta.properties").exists():
             self._format(properties)
         return properties
-
-    def process(self) -> ProcessName | None:
-        """Names the broker's process; None when it does not run."""
-        if self._child is not None:
-            self._child.poll()
-        try:
-            name = msgspec.json.decode(self._name_file.read_bytes(), type=ProcessName)
-        except (FileNotFoundError, msgspec.DecodeError):
-            return None
-        return name if name.alive() else None
-
-    def alive(self) -> bool:
-        """Whether the broker's process runs; it may not serve yet."""
-        return self.process() is not None
 
     def stop(self, wait_s: float = STOP_S) -> None:
         """Ends the process cleanly, or by force when it does not end in time."""
@@ -120,23 +89,6 @@ class JavaRunner:
             message = f"the broker (process {name.pid}) did not end within {STOP_S:.0f} s"
             raise BrokerError(message)
         self._reap()
-
-    def wipe(self) -> None:
-        """Removes all data; the process must be gone."""
-        if self.folder.exists():
-            shutil.rmtree(self.folder)
-
-    def log_tail(self, lines: int = 12) -> str:
-        """Returns the last lines that the broker wrote."""
-        try:
-            return "\n".join(self.log.read_text("utf-8", errors="replace").splitlines()[-lines:])
-        except FileNotFoundError:
-            return ""
-
-    def _reap(self) -> None:
-        if self._child is not None:
-            self._child.wait()
-            self._child = None
 
     def _java(self) -> list[str]:
         classes = []
@@ -170,18 +122,12 @@ class JavaRunner:
             return
         # Kafka's own form of an id; the x keeps it from looking like an option
         cluster = "x" + base64.urlsafe_b64encode(uuid.uuid4().bytes).decode()[1:22]
-        done = subprocess.run(
+        words = ["kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "-c"]
+        self._prepare(
             # this JVM lives a second: compiling well is not worth its while
-            ["java", QUICK, *MEMORY, *CLASS_PATH]
-            + ["kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "-c", properties],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
+            ["java", QUICK, *MEMORY, *CLASS_PATH, *words, str(properties)],
+            "the broker's folder could not be made ready",
         )
-        if done.returncode:
-            self.log.write_text(done.stdout + done.stderr, "utf-8")
-            self._fail("the broker's folder could not be made ready")
 
     def _fetch_jars(self) -> None:
         if shutil.which("java") is not None and any(JARS.glob("kafka_*.jar")):
@@ -198,7 +144,3 @@ class JavaRunner:
         if done.returncode:
             message = "Kafka's jars must be in the checkout; got none: run `make setup`"
             raise BrokerError(message)
-
-    def _fail(self, what: str) -> NoReturn:
-        message = f"{what}; the last lines of {self.log}:\n{self.log_tail()}"
-        raise BrokerError(message)

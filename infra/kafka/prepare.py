@@ -9,12 +9,12 @@ from __future__ import annotations
 import shutil
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 from infra.kafka.errors import BrokerError
 from infra.kafka.java import CLASSES, FORMATTED, PREPARED, JavaRunner
 from infra.kafka.ports import free_ports
+from infra.kafka.server import await_answer
 from infra.kafka.wire import serving_brokers
 
 START_S = 120.0
@@ -49,15 +49,13 @@ def prepare() -> None:
 
 
 def _await(runner: JavaRunner, port: int) -> None:
-    deadline = time.monotonic() + START_S
-    while runner.alive() and time.monotonic() < deadline:
+    def refusal() -> str | None:
         try:
-            if serving_brokers("127.0.0.1", port):
-                return
-        except OSError:
-            time.sleep(0.1)
-    message = f"the broker must start; the last lines of its log:\n{runner.log_tail()}"
-    raise BrokerError(message)
+            return None if serving_brokers("127.0.0.1", port) else "it serves no one yet"
+        except OSError as error:
+            return str(error)
+
+    await_answer(refusal, runner, "the broker", START_S)
 
 
 if __name__ == "__main__":

@@ -45,7 +45,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     amp: str = "off"
     seconds: float | None = None
     """Wall time after which the best so far is taken."""
-    evaluate_matches: int = 100
+    evaluate_matches: int = 400
     forms: tuple[str, ...] = ("fp16", "fp32", "int8")
     optimise: bool = False
     verify: bool = True

@@ -8,12 +8,10 @@ connections from this machine only, with a password that is made for it and kept
 
 from __future__ import annotations
 
-import argparse
 import os
 import secrets
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -23,6 +21,7 @@ import psycopg
 from infra.kafka.compose import CHECKOUT, ComposeRunner, docker_answers
 from infra.kafka.errors import BrokerError
 from infra.kafka.ports import free_ports, is_free
+from infra.kafka.server import StateFile, await_answer, command_line, run_command
 from infra.timescale.postgres import TREE, PostgresRunner, find_server, has_tree
 from schemas.database import DatabaseSettings
 from streams.timescale.errors import is_away
@@ -55,20 +54,20 @@ class LocalDatabase:
 
     def __init__(self, run_dir: Path, runner: Runner | None = None) -> None:
         self._folder = run_dir.resolve() / "timescale"
-        self._state_file = run_dir.resolve() / STATE_FILE
+        self._state_file = StateFile(run_dir.resolve() / STATE_FILE, DatabaseState, "database")
         self._wanted = runner
         self._made: PostgresRunner | None = None
 
     @property
     def settings(self) -> DatabaseSettings | None:
         """How to reach the database, running or not; None before its first start."""
-        state = self._load()
+        state = self._state_file.load()
         return state.settings if state else None
 
     @property
     def runner(self) -> Runner | None:
         """What runs it; None before its first start."""
-        state = self._load()
+        state = self._state_file.load()
         return state.runner if state else None
 
     def start(self, timeout_s: float = START_S) -> DatabaseSettings:
@@ -77,10 +76,10 @@ class LocalDatabase:
         Raises:
             BrokerError: it does not start; the message holds the last lines of its log.
         """
-        state = self._load()
+        state = self._state_file.load()
         if state is None or not self._alive(state):
             state = self._choose(state)
-            self._save(state)
+            self._state_file.save(state)
             if state.runner == "docker":
                 self._compose(state).up()
             else:
@@ -90,28 +89,28 @@ class LocalDatabase:
 
     def stop(self) -> None:
         """Ends the database cleanly, if it runs, and keeps its data."""
-        state = self._load()
+        state = self._state_file.load()
         if state is not None and self._alive(state):
             self._of(state).stop()
 
     def kill(self) -> None:
         """Ends the database at once, as a crash would, if it runs, and keeps its data."""
-        state = self._load()
+        state = self._state_file.load()
         if state is not None and self._alive(state):
             self._of(state).kill()
 
     def wipe(self) -> None:
         """Ends the database and removes its data."""
-        state = self._load()
+        state = self._state_file.load()
         if state is not None:
             self.kill()
             self._of(state).wipe()
-            self._state_file.unlink()
+            self._state_file.path.unlink()
 
     def serving(self) -> bool:
         """Whether the database answers."""
-        state = self._load()
-        return state is not None and _answers(state.settings) is None
+        state = self._state_file.load()
+        return state is not None and _refusal(state.settings) is None
 
     def _choose(self, before: DatabaseState | None) -> DatabaseState:
         if before is not None:
@@ -122,19 +121,10 @@ class LocalDatabase:
         return DatabaseState(runner, free_ports(1)[0], secrets.token_urlsafe(18))
 
     def _await(self, state: DatabaseState, timeout_s: float) -> None:
-        deadline = time.monotonic() + timeout_s
-        while True:
-            said = _answers(state.settings)
-            if said is None:
-                break
-            alive = self._alive(state)
-            if not alive or time.monotonic() > deadline:
-                what = f"does not answer after {timeout_s:.0f} s ({said})" if alive else "ended"
-                message = f"the database {what}:\n{self._of(state).log_tail()}"
-                raise BrokerError(message)
-            time.sleep(0.05)
-        if state.runner != "docker":
-            self._postgres(state).note()
+        runner = self._of(state)
+        await_answer(lambda: _refusal(state.settings), runner, "the database", timeout_s)
+        if isinstance(runner, PostgresRunner):
+            runner.note()
 
     def _alive(self, state: DatabaseState) -> bool:
         return self._of(state).alive()
@@ -154,22 +144,6 @@ class LocalDatabase:
             tree = TREE if state.runner == "tree" else None
             self._made = PostgresRunner(self._folder, tree)
         return self._made
-
-    def _load(self) -> DatabaseState | None:
-        try:
-            return msgspec.json.decode(self._state_file.read_bytes(), type=DatabaseState)
-        except FileNotFoundError:
-            return None
-        except msgspec.DecodeError as error:
-            message = f"{self._state_file} must be a database's state; got {error}: remove the file"
-            raise BrokerError(message) from error
-
-    def _save(self, state: DatabaseState) -> None:
-        self._state_file.parent.mkdir(parents=True, exist_ok=True)
-        aside = self._state_file.with_suffix(".part")
-        aside.touch(0o600)
-        aside.write_bytes(msgspec.json.encode(state))
-        aside.replace(self._state_file)
 
 
 def choose_runner() -> Runner:
@@ -211,7 +185,7 @@ def _build_tree() -> bool:
     return not done.returncode and has_tree()
 
 
-def _answers(settings: DatabaseSettings) -> str | None:
+def _refusal(settings: DatabaseSettings) -> str | None:
     """None when the database takes a login, else what it says; makes the database when absent."""
     try:
         psycopg.connect(**settings.connection()).close()
@@ -231,25 +205,12 @@ def _answers(settings: DatabaseSettings) -> str | None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command on the database of a run folder; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m infra.timescale.database", description=__doc__)
-    parser.add_argument("command", choices=["start", "stop", "kill", "status", "wipe"])
-    parser.add_argument("--run-dir", type=Path, required=True)
-    options = parser.parse_args(arguments)
-    database = LocalDatabase(options.run_dir)
-    try:
-        if options.command == "start":
-            print(database.start().where)
-        elif options.command == "status":
-            found = database.settings
-            serving = database.serving()
-            print(f"{found.where if found else '-'} {'serving' if serving else 'stopped'}")
-            return 0 if serving else 3
-        else:
-            {"stop": database.stop, "kill": database.kill, "wipe": database.wipe}[options.command]()
-    except BrokerError as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
+    options = command_line("infra.timescale.database", __doc__).parse_args(arguments)
+    return run_command(
+        options.command,
+        lambda: LocalDatabase(options.run_dir),
+        lambda database: database.settings.where if database.settings else None,
+    )
 
 
 if __name__ == "__main__":

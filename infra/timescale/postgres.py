@@ -9,12 +9,9 @@ import signal
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
-
-import msgspec
 
 from infra.kafka.errors import BrokerError
-from infra.kafka.process import ProcessName
+from infra.kafka.server import ServerProcess
 
 CHECKOUT = Path(__file__).parents[2]
 TREE = CHECKOUT / ".grindstone" / "timescale" / "tree"
@@ -36,7 +33,7 @@ TIMESCALE = {
 STOP_S = 20.0
 
 
-class PostgresRunner:
+class PostgresRunner(ServerProcess):
     """One server on one folder, which another program may have started.
 
     PostgreSQL refuses to run as root. Where we are root it runs in a user namespace of its own, in
@@ -44,11 +41,8 @@ class PostgresRunner:
     """
 
     def __init__(self, folder: Path, tree: Path | None = None) -> None:
-        self.folder = folder
-        self.log = folder / "server.log"
+        super().__init__(folder, "server.log")
         self._tree = tree
-        self._child: subprocess.Popen[bytes] | None = None
-        self._name_file = folder / "process.json"
 
     def launch(self, port: int, user: str, password: str) -> None:
         """Starts the server on the folder's data, which it makes when there is none.
@@ -61,16 +55,9 @@ class PostgresRunner:
         if self._tree is not None:
             given.update(TIMESCALE)
         options = [word for name, value in given.items() for word in ("-c", f"{name}={value}")]
-        with self.log.open("ab") as log:
-            self._child = subprocess.Popen(
-                self._boxed("postgres", "-D", self._inside("data"), *options),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=self._environment(),
-                # Ctrl-C is for whoever started us
-                start_new_session=True,
-            )
+        self._spawn(
+            self._boxed("postgres", "-D", self._inside("data"), *options), self._environment()
+        )
 
     def note(self) -> None:
         """Keeps the name of the server's process, which may be one below the one we started."""
@@ -78,16 +65,7 @@ class PostgresRunner:
             first = (self.folder / "data" / "postmaster.pid").read_text("utf-8").split()[0]
         except (FileNotFoundError, IndexError):
             return
-        name = ProcessName.of(int(first))
-        if name is not None:
-            self._name_file.write_bytes(msgspec.json.encode(name))
-
-    def alive(self) -> bool:
-        """Whether the server's process runs; it may not answer yet."""
-        if self._child is not None and self._child.poll() is None:
-            return True
-        name = self._process()
-        return name is not None
+        self._note(int(first))
 
     def stop(self) -> None:
         """Ends the server cleanly; sessions are broken off."""
@@ -100,34 +78,13 @@ class PostgresRunner:
         """
         self._end(signal.SIGQUIT)
 
-    def wipe(self) -> None:
-        """Removes all data; the process must be gone."""
-        if self.folder.exists():
-            shutil.rmtree(self.folder)
-
-    def log_tail(self, lines: int = 12) -> str:
-        """Returns the last lines that the server wrote."""
-        try:
-            return "\n".join(self.log.read_text("utf-8", errors="replace").splitlines()[-lines:])
-        except FileNotFoundError:
-            return ""
-
-    def _process(self) -> ProcessName | None:
-        try:
-            name = msgspec.json.decode(self._name_file.read_bytes(), type=ProcessName)
-        except (FileNotFoundError, msgspec.DecodeError):
-            return None
-        return name if name.alive() else None
-
     def _end(self, how: signal.Signals) -> None:
         self.note()
-        name = self._process()
+        name = self.process()
         if name is not None and not name.send(how, STOP_S) and not name.send(signal.SIGQUIT, 5.0):
             message = f"the database (process {name.pid}) must end; got no end in {STOP_S:.0f} s"
             raise BrokerError(message)
-        if self._child is not None:
-            self._child.wait(STOP_S)
-            self._child = None
+        self._reap()
 
     def _make_data(self, user: str, password: str) -> None:
         data = self.folder / "data"
@@ -141,18 +98,14 @@ class PostgresRunner:
         secret.write_text(password, "utf-8")
         words = ["initdb", "-D", self._inside("data"), "-U", user, "--auth=scram-sha-256"]
         words += [f"--pwfile={self._inside('password')}", "--encoding=UTF8", "--locale=C"]
-        done = subprocess.run(
-            self._boxed(*words, "--no-sync"),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            env=self._environment(),
-            check=False,
-        )
-        secret.unlink()
-        if done.returncode:
-            self.log.write_text(done.stdout + done.stderr, "utf-8")
-            self._fail("the database's folder could not be made ready")
+        try:
+            self._prepare(
+                self._boxed(*words, "--no-sync"),
+                "the database's folder could not be made ready",
+                self._environment(),
+            )
+        finally:
+            secret.unlink()
         (self.folder / "half-made").unlink()
 
     def _inside(self, name: str) -> str:
@@ -177,10 +130,6 @@ class PostgresRunner:
     def _environment(self) -> dict[str, str]:
         # PG... variables of ours are for clients; LANG may name what the tree does not have
         return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"}
-
-    def _fail(self, what: str) -> NoReturn:
-        message = f"{what}; the last lines of {self.log}:\n{self.log_tail()}"
-        raise BrokerError(message)
 
 
 def newest_server() -> Path:

@@ -20,13 +20,12 @@ from torch.nn import functional
 
 from learners.feeds import Feeds, feeds
 from learners.model_types.ahead import discounted_ahead, pack_steps
-from learners.model_types.base import Port, Preset, Share, TypeSettings
+from learners.model_types.base import Port, Preset, Share, TypeSettings, checked
 from learners.model_types.supervised import (
     Columns,
     SupervisedSettings,
     SupervisedStack,
     Tensors,
-    checked,
 )
 from learners.stack.layers import Stacked, unstack
 from learners.stack.normaliser import Normaliser

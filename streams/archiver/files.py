@@ -19,7 +19,7 @@ from schemas.arrow import (
     table_to_rows,
 )
 from schemas.game import Game
-from schemas.packed import encode_row
+from schemas.packed import row_bytes
 from schemas.records import Experience, RowHead, Window, WindowFile
 from streams.archiver.store import ArchiveError, ArchiveStore
 from streams.archiver.windows import SealedWindow
@@ -123,7 +123,7 @@ def make_window(
         ArchiveError: a row's vector has another length than the game's description says.
     """
     schema = experience_schema(game.observation.size, game.actions.n)
-    rows = [row.data if isinstance(row, RowHead) else encode_row(row) for row in sealed.rows]
+    rows = [row_bytes(row) for row in sealed.rows]
     digest, told, sink = RowsDigest(), _Told(), pa.BufferOutputStream()
     noted = schema.with_metadata({"window_id": sealed.window_id})
     try:

@@ -23,23 +23,13 @@ from streams.group import GroupReader, GroupSettings, Part
 _log = structlog.get_logger(__name__)
 
 
-class ArchiverSettings(msgspec.Struct, frozen=True, kw_only=True):
+class ArchiverSettings(GroupSettings, frozen=True, kw_only=True):
     """Where the archive lies and how it is read and written."""
 
     archive_url: str
     """A folder, ``file:///folder``, ``s3://bucket/prefix`` or what else `pyarrow.fs` opens."""
     group: str = "archiver"
-    """Archivers of one group share the partitions."""
     compression: Compression = "lz4"
-    session_timeout_ms: int = 10_000
-    """After this long without a sign of life a dead archiver's partitions move to another."""
-    max_records: int = 200
-    """Packs taken at once."""
-    fetch_bytes: int = 4_000_000
-    """What is fetched ahead, a partition."""
-    fetch_min_bytes: int = 500_000
-    fetch_wait_ms: int = 300
-    """The broker waits for so much or so long: a window takes seconds to fill anyway."""
 
 
 class ArchiverStats(msgspec.Struct):
@@ -77,7 +67,6 @@ class Archiver:
         self._topics = topics
         self._games = games
         self._store = ArchiveStore.open(settings.archive_url)
-        self._reader: GroupReader[WindowFold[RowHead]] | None = None
         self._producer: AIOKafkaProducer | None = None
 
     async def run(self, stop: asyncio.Event) -> ArchiverStats:
@@ -87,16 +76,7 @@ class Archiver:
             ArchiveError: the log and the archive contradict each other, or a file cannot be.
             KafkaError: Kafka refuses to be read or written.
         """
-        reading = GroupSettings(
-            group=f"{self._topics.prefix}{self._settings.group}",
-            client="grindstone-archiver",
-            session_timeout_ms=self._settings.session_timeout_ms,
-            max_records=self._settings.max_records,
-            fetch_bytes=self._settings.fetch_bytes,
-            fetch_min_bytes=self._settings.fetch_min_bytes,
-            fetch_wait_ms=self._settings.fetch_wait_ms,
-        )
-        self._reader = reader = GroupReader(self._kafka, self._topics.experiences, reading, self)
+        reader = GroupReader[WindowFold[RowHead]](self._kafka, self._topics, self._settings, self)
         self._producer = producer = AIOKafkaProducer(
             **self._kafka.client(),
             client_id="grindstone-archiver",

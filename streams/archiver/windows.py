@@ -89,6 +89,14 @@ class _Open(msgspec.Struct, Generic[R]):
     seal_at_ms: int
     rows: list[R]
 
+    def takes(self, row: R) -> bool:
+        """Whether a row belongs here and does not fill the window."""
+        return (
+            row.archetype == self.archetype
+            and row.game == self.game
+            and len(self.rows) + 1 < self.rule.max_rows
+        )
+
 
 class WindowFold(Generic[R]):
     """Cuts the rows of one partition into windows.
@@ -123,15 +131,23 @@ class WindowFold(Generic[R]):
         here = Place(offset, self._next.last_origin)
         last = here.last_origin
         sealed: list[SealedWindow[R]] = []
+        window: _Open[R] | None = None
         for row in rows:
-            if last is not None and row.origin <= last:
+            origin = row.origin
+            if last is not None and origin <= last:
                 self.n_repeated += 1
                 continue
-            last = row.origin
+            last = origin
             if isinstance(row, Watermark):
                 self._on_watermark(row.watermark_ms, sealed)
-            elif not isinstance(row, Retraction):  # implied by the revision after it
-                self._on_row(row, here, sealed)
+                window = None
+            elif isinstance(row, Retraction):
+                pass  # implied by the revision after it
+            elif window is not None and window.takes(row):  # as rows do that come in a row
+                self.n_rows += 1
+                window.rows.append(row)
+            else:
+                window = self._on_row(row, here, sealed)
         self._next = Place(offset + 1, last)
         return sealed
 
@@ -145,23 +161,26 @@ class WindowFold(Generic[R]):
         oldest = min(places, key=lambda place: place.next_offset, default=self._next)
         return Progress(partition=self.partition, place=oldest, sealed=dict(self._sealed))
 
-    def _on_row(self, row: R, here: Place, sealed: list[SealedWindow[R]]) -> None:
+    def _on_row(self, row: R, here: Place, sealed: list[SealedWindow[R]]) -> _Open[R] | None:
+        """Return the window that the row is in, None where it is in none that is open."""
         key = f"{row.game}/{row.archetype}"
         done = self._sealed.get(key)
         if done is not None and row.origin <= done:
-            return  # read again after a restart; its window is stored
+            return None  # read again after a restart; its window is stored
         self.n_rows += 1
         window = self._open.get(key)
         if window is None:
             rule = self._rule_of(row)
             if rule is None:
-                return
+                return None
             seal_at_ms = row.settled_time_ms + rule.max_span_ms
             window = _Open(row.game, row.archetype, rule, here, seal_at_ms, [])
             self._open[key] = window
         window.rows.append(row)
         if len(window.rows) >= window.rule.max_rows:
             sealed.append(self._seal(key))
+            return None
+        return window
 
     def _on_watermark(self, watermark_ms: int, sealed: list[SealedWindow[R]]) -> None:
         due = [key for key, window in self._open.items() if window.seal_at_ms <= watermark_ms]

@@ -7,7 +7,6 @@ negative zero or a huge whole float in jsonb) puts the row's own bytes into ``ex
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from operator import attrgetter, itemgetter
 from typing import Any, Literal
 
 import msgspec
@@ -70,83 +69,11 @@ COLUMNS: tuple[Column, ...] = (
 LANGUAGE_USED = "language_used"
 EXACT = "exact"
 NAMES = (*(column.name for column in COLUMNS), LANGUAGE_USED, EXACT)
-"""Columns of the table, in the order in which rows are copied."""
-
-_WIRE = {
-    "text": "text",
-    "integer": "int8",
-    "time": "int8",  # what timestamptz is on the wire: microseconds from 2000
-    "float": "float8",
-    "bool": "bool",
-    "bytes": "bytea",
-    "json": "bytea",  # what jsonb is on the wire: text behind a version byte
-}
-WIRE = [*(_WIRE[column.kind] for column in COLUMNS), "bool", "bytea"]
-"""Types of the values as they are sent; the server reads the same bytes as the column's type."""
+"""Columns of the table, in the order in which rows are copied (`streams.timescale.wire`)."""
 
 KEY = ("decision_id", "revision", "decision_time")
 
-_EPOCH_US = 946_684_800_000_000
-"""Microseconds from 1970, where ours begin, to 2000, where PostgreSQL's do."""
-_JSONB = b"\x01"
-
-_is_language = tuple(column.source.startswith("language.") for column in COLUMNS)
-_get = attrgetter(
-    *("language" if said else c.source for c, said in zip(COLUMNS, _is_language, strict=True))
-)
-"""All values of a row in one call; a language's own are put in after it."""
-_LANGUAGE = slice(_is_language.index(True), _is_language.index(True) + sum(_is_language))
-_get_language = attrgetter(*Language.__struct_fields__)
-_TIMES = [i for i, column in enumerate(COLUMNS) if column.kind == "time"]
-_JSONS = [i for i, column in enumerate(COLUMNS) if column.kind == "json"]
-_TEXTS = [i for i, column in enumerate(COLUMNS) if column.kind == "text"]
-_get_texts = itemgetter(*_TEXTS)
-
-_encode_row = msgspec.msgpack.Encoder(order="deterministic").encode
 _decode_row = msgspec.msgpack.Decoder(Experience).decode
-_encode_json = msgspec.json.encode
-
-
-def row_values(row: Experience) -> list[Any]:
-    """Return a row's values in the order of `NAMES`, as `WIRE` types them."""
-    values = list(_get(row))
-    if row.language is not None:
-        values[_LANGUAGE] = _get_language(row.language)
-    values += (row.language is not None, None)
-    for i in _TIMES:
-        if values[i] is not None:
-            values[i] = values[i] * 1000 - _EPOCH_US
-    exact = False
-    for i in _JSONS:
-        value = values[i]
-        if value is not None:
-            data = _encode_json(value)
-            values[i] = _JSONB + data
-            exact = exact or b"-0.0" in data or b"\\u0000" in data or _grows(value, data)
-    if exact or "\0" in "".join(filter(None, _get_texts(values))):
-        _make_sayable(values, row)
-    return values
-
-
-def _grows(value: Any, data: bytes) -> bool:
-    """Whether jsonb writes out a float of `details` as the whole number that it is.
-
-    Facts need no such care: they are read back as floats, whatever they look like.
-    """
-    if b"e" not in data or not isinstance(value, dict):
-        return False
-    return any(isinstance(v, float) and abs(v) >= 1e15 for v in value.values())
-
-
-def _make_sayable(values: list[Any], row: Experience) -> None:
-    """Keep the row's bytes whole, and put what SQL can read in place of what it cannot."""
-    values[-1] = _encode_row(row)
-    for i in _TEXTS:
-        if values[i] is not None:
-            values[i] = values[i].replace("\0", "\ufffd")
-    for i in _JSONS:
-        if values[i] is not None:
-            values[i] = values[i].replace(b"\\u0000", b"\\ufffd")
 
 
 _READ = {

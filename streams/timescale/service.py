@@ -12,7 +12,7 @@ import structlog
 
 from schemas.database import DatabaseSettings
 from schemas.kafka import KafkaSettings
-from schemas.records import Experience, Origin, Watermark, decode_rows
+from schemas.records import Origin, RowHead, Watermark, decode_heads
 from schemas.topics import Topics
 from streams.group import GroupReader, GroupSettings, Part
 from streams.timescale.capabilities import drop_old
@@ -26,18 +26,12 @@ _DROP_EVERY_S = 3600.0
 """Rows that are too old are dropped as often, where the database does not do it by itself."""
 
 
-class SinkSettings(msgspec.Struct, frozen=True, kw_only=True):
+class SinkSettings(GroupSettings, frozen=True, kw_only=True):
     """Where rows go and how they are read."""
 
     database: DatabaseSettings
     group: str = "sink"
-    """Sinks of one group share the partitions."""
-    session_timeout_ms: int = 10_000
-    max_records: int = 200
-    """Packs taken at once: what one transaction holds at most."""
-    fetch_bytes: int = 4_000_000
     fetch_min_bytes: int = 200_000
-    fetch_wait_ms: int = 300
 
 
 class SinkStats(msgspec.Struct):
@@ -81,16 +75,7 @@ class Sink:
             DatabaseError: the log and the database contradict each other, or it refuses us.
             KafkaError: Kafka refuses to be read.
         """
-        reading = GroupSettings(
-            group=f"{self._topics.prefix}{self._settings.group}",
-            client="grindstone-sink",
-            session_timeout_ms=self._settings.session_timeout_ms,
-            max_records=self._settings.max_records,
-            fetch_bytes=self._settings.fetch_bytes,
-            fetch_min_bytes=self._settings.fetch_min_bytes,
-            fetch_wait_ms=self._settings.fetch_wait_ms,
-        )
-        reader = GroupReader[Place](self._kafka, self._topics.experiences, reading, self)
+        reader = GroupReader[Place](self._kafka, self._topics, self._settings, self)
         try:
             await reader.start()
             while not stop.is_set():
@@ -208,17 +193,17 @@ def _batch(part: Part[Place], records: list[Any]) -> _Decoded | None:
     """Return what records say, as one batch; None where there is nothing to do."""
     if part.state is None or not records:
         return None
-    rows: list[Experience] = []
+    rows: list[RowHead] = []
     last: Origin | None = part.state.last_origin
     watermark_ms: int | None = None
     repeated = 0
     for record in records:
-        for row in decode_rows(record.value):
+        for row in decode_heads(record.value):
             if last is not None and row.origin <= last:
                 repeated += 1  # a log that was copied, as the archiver has it
                 continue
             last = row.origin
-            if isinstance(row, Experience):
+            if isinstance(row, RowHead):
                 rows.append(row)
             elif isinstance(row, Watermark):
                 watermark_ms = row.watermark_ms

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Self
 
 import msgspec
@@ -10,11 +10,13 @@ import psycopg
 
 from schemas.arrow import rows_digest
 from schemas.database import DatabaseSettings
-from schemas.records import Experience, Origin, Window
+from schemas.packed import row_bytes
+from schemas.records import Experience, Origin, RowHead, Window
 from streams.timescale.capabilities import Capability, read_capabilities, set_up
-from streams.timescale.columns import NAMES, SELECT, WIRE, row_of, row_values
+from streams.timescale.columns import NAMES, SELECT, row_of
 from streams.timescale.errors import DatabaseError, Overtaken
 from streams.timescale.migrations import migrate, statements
+from streams.timescale.wire import copy_stream
 
 _STAGING = statements(
     f"""
@@ -22,7 +24,10 @@ CREATE TEMP TABLE IF NOT EXISTS staging WITH (toast_tuple_target = 8160) ON COMM
 SELECT {", ".join(NAMES)} FROM experiences WITH NO DATA
 """
 )
-_COPY = statements(f"COPY staging ({', '.join(NAMES)}) FROM STDIN (FORMAT BINARY)")
+_COPY, _COPY_STAGING = (
+    statements(f"COPY {table} ({', '.join(NAMES)}) FROM STDIN (FORMAT BINARY)")
+    for table in ("experiences", "staging")
+)
 _INSERT = statements(
     f"""
 INSERT INTO experiences ({", ".join(NAMES)})
@@ -41,14 +46,23 @@ LIMIT 1
 _SESSION = """
 SET synchronous_commit = off;
 SET idle_in_transaction_session_timeout = '15s';
-SET lock_timeout = '30s';
+SET lock_timeout = '15s';
 SET client_min_messages = warning;
 SET timezone = 'UTC';
 SET temp_buffers = '64MB'
 """
 """An answer before the disk's is enough: a crash of the server takes rows and offset back
 together, and what they stood for is read again. And a sink that was stopped in a transaction must
-not hold up the one that has taken its place."""
+not hold up the one that has taken its place: the server ends it where it is idle, its heir where it
+is in the middle of a copy."""
+_TURN = "SELECT pg_advisory_xact_lock(hashtext(%s), %s::int)"
+_THROW_OUT = """
+SELECT pg_terminate_backend(pid, 5000)
+FROM pg_locks
+WHERE locktype = 'advisory' AND granted AND pid <> pg_backend_pid()
+  AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+  AND classid::bigint = (hashtext(%s)::bigint & 4294967295) AND objid = %s AND objsubid = 2
+"""
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -66,7 +80,7 @@ class Batch(msgspec.Struct, frozen=True):
     """Where the database must stand."""
     place: Place
     """Where it stands afterwards."""
-    rows: list[Experience]
+    rows: Sequence[Experience] | Sequence[RowHead]
     watermark_ms: int | None = None
 
 
@@ -124,33 +138,55 @@ class Store:
     def write(self, batch: Batch) -> int:
         """Store a batch's rows and offset together; return how many rows were new.
 
-        Rows are copied first, and the partition's row is locked only then: whoever is stopped in a
-        copy holds up no one.
+        Rows behind the offset are new as a rule and are copied to where they stay. Where one is
+        there already all go through a staging table, and those that are there are skipped.
 
         Raises:
             Overtaken: the database does not stand at `Batch.first_offset`; nothing was stored.
             DatabaseError: a row's key belongs to a row of another origin.
         """
-        connection = self.connection
-        with connection.transaction():
-            if batch.rows:
-                self._copy(batch.rows)
+        try:
+            return self._write(batch, self._add)
+        except psycopg.errors.UniqueViolation:
+            return self._write(batch, self._add_missing)
+
+    def _write(self, batch: Batch, add: Callable[[Batch], int]) -> int:
+        try:
+            return self._write_once(batch, add)
+        except psycopg.errors.LockNotAvailable:
+            values = (self._topic, batch.partition)
+            if not self.connection.execute(_THROW_OUT, values).fetchall():
+                raise
+        return self._write_once(batch, add)
+
+    def _write_once(self, batch: Batch, add: Callable[[Batch], int]) -> int:
+        with self.connection.transaction():
             self._lock(batch)
-            n_new = 0
-            if batch.rows:
-                n_new = connection.execute(_INSERT).rowcount
-                if n_new < len(batch.rows):
-                    self._check_repeats()
+            n_new = add(batch) if batch.rows else 0
             self._advance(batch, n_new)
         return n_new
 
-    def _copy(self, rows: Sequence[Experience]) -> None:
-        with self.connection.cursor() as cursor, cursor.copy(_COPY) as copy:
-            copy.set_types(WIRE)
-            for row in rows:
-                copy.write_row(row_values(row))
+    def _add(self, batch: Batch) -> int:
+        """Store rows of which none is there; raises UniqueViolation where one is."""
+        self._copy(_COPY, batch.rows)
+        return len(batch.rows)
+
+    def _add_missing(self, batch: Batch) -> int:
+        """Store those rows that are not there; return how many they were."""
+        self._copy(_COPY_STAGING, batch.rows)
+        n_new = self.connection.execute(_INSERT).rowcount
+        if n_new < len(batch.rows):
+            self._check_repeats()
+        return n_new
+
+    def _copy(self, how: bytes, rows: Sequence[Experience] | Sequence[RowHead]) -> None:
+        with self.connection.cursor() as cursor, cursor.copy(how) as copy:
+            for part in copy_stream([row_bytes(row) for row in rows]):
+                copy.write(part)
 
     def _lock(self, batch: Batch) -> None:
+        """Wait for the partition's turn, and make sure that the batch is the next one."""
+        self.connection.execute(_TURN, (self._topic, batch.partition))
         row = self.connection.execute(
             "SELECT next_offset FROM sink_offsets WHERE topic = %s AND partition = %s FOR UPDATE",
             (self._topic, batch.partition),

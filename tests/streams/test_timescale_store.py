@@ -14,13 +14,15 @@ from hypothesis import strategies as st
 
 from schemas.arrow import rows_digest
 from schemas.database import DatabaseSettings
+from schemas.packed import row_bytes
 from schemas.records import Experience, Origin, WindowFile, WindowRule
 from streams.archiver.files import describe, make_window, window_path
 from streams.archiver.windows import WindowFold
 from streams.timescale import DatabaseError, Store, look, stored_rows, window_digest
 from streams.timescale.capabilities import drop_old
 from streams.timescale.errors import Overtaken
-from streams.timescale.store import Batch, Place, stored_digests
+from streams.timescale.store import _COPY, Batch, Place, stored_digests
+from streams.timescale.wire import copy_stream
 from tests.streams.databases import Server, awkward_rows
 from tests.streams.streamkit import experience, rows_of_log, rule_of, toy_game
 
@@ -207,16 +209,35 @@ def test_racing_sinks_store_each_row_once(database: DatabaseSettings) -> None:
     store.close()
 
 
-def test_stopped_sink_holds_up_no_one_while_it_copies(database: DatabaseSettings) -> None:
+def test_sink_that_is_stopped_in_a_copy_is_thrown_out_by_its_heir(
+    database: DatabaseSettings,
+) -> None:
     rows = some_rows(20)
     stopped = fill(database, rows[:2])
-    with stopped.connection.transaction():
-        stopped._copy(rows[2:])  # as far as a sink comes that is stopped in a copy
-        heir = Store.open(database, TOPIC)
-        heir.connection.execute("SET lock_timeout = '2s'")
-        assert heir.write(batch_of(rows[2:], 2)) == len(rows) - 2
-        heir.close()
+    with pytest.raises(psycopg.OperationalError), stopped.connection.transaction():  # noqa: PT012
+        stopped._lock(batch_of(rows[2:], 2))
+        with stopped.connection.cursor() as cursor, cursor.copy(_COPY) as copy:
+            for part in list(copy_stream([row_bytes(row) for row in rows[2:]]))[:-1]:
+                copy.write(part)  # and there it stops, with the server waiting for more
+            heir = Store.open(database, TOPIC)
+            heir.connection.execute("SET lock_timeout = '100ms'")
+            assert heir.write(batch_of(rows[2:], 2)) == len(rows) - 2
+    assert stored_digests(heir.connection) == {0: rows_digest(rows)}
+    heir.close()
     stopped.close()
+
+
+def test_turn_of_another_partition_or_log_is_not_waited_for(database: DatabaseSettings) -> None:
+    first = fill(database, some_rows(3))
+    with first.connection.transaction():
+        first._lock(batch_of([], 3))
+        for topic, partition in ((TOPIC, 1), ("other-experiences", 0)):
+            other = Store.open(database, topic)
+            other.connection.execute("SET lock_timeout = '100ms'")
+            other.place(partition)
+            assert other.write(Batch(partition, 0, Place(5), [])) == 0
+            other.close()
+    first.close()  # nobody has thrown it out
 
 
 def revised() -> list[Experience]:
