@@ -52,7 +52,7 @@ class Trial(msgspec.Struct, frozen=True):
 
 TRIALS: dict[Part, Trial] = {
     "cartpole": Trial(
-        CARTPOLE, 4, 50,
+        CARTPOLE, 3, 50,
         {
             "CleanRL dqn.py": (488.69, 16.11, 500_000),
             "Stable-Baselines3 Zoo dqn": (500.0, 0.0, 50_000),
