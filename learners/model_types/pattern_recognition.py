@@ -309,7 +309,7 @@ class PatternRecognition:
             return PatternSettings(checkpointing=True)
         return PatternSettings(
             width=64, depth=2, heads=4, inner=2, enemy_width=32, batch=32, learning_rate=5e-4,
-            updates=800, weight_decay=0.05, noise=0.1, smoothing=0.05, blind=0.5,
+            updates=800, weight_decay=0.05, noise=0.1, smoothing=0.05, blind=0.2,
         )  # fmt: skip
 
     def inputs(self, layout: Layout) -> list[Port]:
