@@ -33,7 +33,6 @@ from schemas.topics import Topics
 from streams.admin import ensure_topics
 from streams.archiver import Archiver, ArchiverSettings
 from streams.compression import use_fast_lz4
-from streams.memory import keep_freed_memory
 
 ROOT = Path(__file__).parents[1]
 PACK = 48
@@ -94,7 +93,6 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     options = parser.parse_args()
     logs.configure("bench", "warning")
-    keep_freed_memory()
     gc.set_threshold(*GC_THRESHOLD)
     folder = Path(tempfile.mkdtemp(prefix="archiver-", dir=ROOT / ".grindstone"))
     broker = LocalBroker(folder / "broker")

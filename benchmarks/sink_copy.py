@@ -52,7 +52,6 @@ from schemas.records import (
 from streams.archiver.files import Compression, make_window, store_window
 from streams.archiver.store import ArchiveStore
 from streams.archiver.windows import SealedWindow, WindowFold
-from streams.memory import keep_freed_memory
 from streams.timescale.columns import COLUMNS, NAMES
 from streams.timescale.store import Batch, Place, Store, stored_digests
 
@@ -94,7 +93,6 @@ def main() -> int:
 def measure(rounds: int) -> dict[str, Any]:
     """Return the figures of all shapes on all servers of this machine."""
     logs.configure("bench", "warning")
-    keep_freed_memory()  # as archiver and sink do
     folder = Path(tempfile.mkdtemp(prefix="bench-", dir=_home()))
     runners: list[Runner] = [
         *(("tree",) if has_tree() else ()),
