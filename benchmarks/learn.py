@@ -115,10 +115,10 @@ def main() -> int:
                 say(f"  {text}")
             missed = any(t["met"] is False for t in results[part]["targets"])
             code = max(code, 2 if missing else int(missed))
+            options.result.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     except KeyboardInterrupt:
-        say("benchmarks.learn: interrupted; nothing was written")
+        say("benchmarks.learn: interrupted; the parts that were finished are written")
         return 130
-    options.result.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     chosen = {part: results[part] for part in options.parts}
     if options.json:
         print(json.dumps(chosen))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,8 +17,8 @@ from torch import nn
 
 from games.arena.practice import ArenaPractice
 from games.arena.record import episodes
-from learners.export import OnnxTemplate, weights_of
-from learners.model_types.base import Preset
+from learners.export import OnnxTemplate, open_session, weights_of
+from learners.model_types.base import Port, Preset
 from learners.model_types.registry import model_type
 from schemas.practice import ARCHETYPES, Episodes
 
@@ -37,7 +37,7 @@ class Exported:
     full: bytes
     """ONNX in float32."""
     feeds: dict[str, NDArray[Any]]
-    """Real inputs [B, ...], in the order of the graph's."""
+    """Real inputs [B, ...] of one decision each, in the order of the graph's."""
 
     def one(self, i: int) -> dict[str, NDArray[Any]]:
         """Return input i alone, as a batch of one."""
@@ -64,4 +64,24 @@ def exported(type_name: str, preset: Preset, n_archetypes: int) -> Iterator[Expo
         feeds = {p.name: np.ascontiguousarray(found[p.name]) for p in inputs}
         if template is None:
             template = OnnxTemplate(graph, inputs, outputs, feeds)
-        yield Exported(type_name, archetype, graph, template.render(weights_of(graph)), feeds)
+        full = template.render(weights_of(graph))
+        yield Exported(type_name, archetype, graph, full, next_step(feeds, full, inputs, outputs))
+
+
+def next_step(
+    feeds: dict[str, NDArray[Any]], full: bytes, inputs: Sequence[Port], outputs: Sequence[Port]
+) -> dict[str, NDArray[Any]]:
+    """Return what is asked next: of a graph that carries a state, one step with that state."""
+    states = {p.name for p in inputs} & {p.name.removeprefix("next_") for p in outputs}
+    if not states:
+        return feeds
+    given = dict(zip([p.name for p in outputs], open_session(full).run(None, feeds), strict=True))
+    found = {}
+    for port in inputs:
+        if port.name in states:
+            found[port.name] = given[f"next_{port.name}"]
+        elif port.shape and port.shape[0] is None:
+            found[port.name] = np.ascontiguousarray(feeds[port.name][:, -1:])
+        else:
+            found[port.name] = feeds[port.name]
+    return found

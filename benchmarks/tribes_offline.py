@@ -1,10 +1,11 @@
-"""Tribes without a stream: the live game, the rewards fold and the learner in one process.
+"""A game without a stream: live play, the rewards fold and the learner in one process.
 
 The fold settles what the game tells as the rewards process does, so that late outcomes, shared
 credit and retaliation are in what is learned. The schedule is the live one: the scripted mix plays
 until a version wins `--min-wins` of its gate matches; whichever has won most since then acts.
 
     python -m benchmarks.tribes_offline --seed 1 --decisions 150000 --set margin=0.1 --json
+    python -m benchmarks.tribes_offline --game arena --decisions 600000
 """
 
 from __future__ import annotations
@@ -21,12 +22,9 @@ import torch
 from agents.policies.mix import EpsilonMix
 from agents.rewards.fold import RewardsFold
 from benchmarks.battle_offline import TorchRule, learner_with
+from games.connectors import connector
 from games.match import tally
 from games.seeds import match_seeds
-from games.tribes.matches import play_matches
-from games.tribes.play import TribesMatches
-from games.tribes.scripted import ScriptedPolicy
-from games.tribes.settings import tribes_settings
 from infra.settings import GAMES_DIR
 from learners.replay.rows import rows_of_table
 from learners.settings import ModelSettings
@@ -89,13 +87,14 @@ class Run:
 
     def __init__(self, options: argparse.Namespace, game: Game) -> None:
         """Begin with the scripted mix."""
-        name, learner = next(iter(game.learners.items()))
-        learner = learner_with(learner, options.set)
+        self._played = connector(game)
+        name = self._played.archetype
+        learner = learner_with(game.learners[name], options.set)
         settings = ModelSettings.of(game, name, options.seed)
         self._options, self._game = options, game
         self._trainer = Trainer(msgspec.structs.replace(settings, learner=learner))
-        self._settings = tribes_settings(game)
-        self._matches = TribesMatches(self._settings, options.seed, "offline")
+        self._settings = self._played.settings(game)
+        self._matches = self._played.live(game, options.seed, "offline")
         self._settling = Settling(game)
         self._best = options.min_wins - 1
         self.champion: TorchRule | None = None
@@ -105,14 +104,15 @@ class Run:
     def go(self) -> None:
         """Play until all decisions asked for are taken."""
         held: list[Experience] = []
-        turn_ms = round(1000 * self._settings.worlds / self._settings.decisions_per_second)
-        turn = 0
+        turn, now_ms, n_told = 0, 1_000_000, 0
         while self.decisions < self._options.decisions:
-            now_ms = 1_000_000 + turn * turn_ms
+            now_ms += round(1000 * n_told / self._settings.decisions_per_second)
             step = self._matches.step(now_ms)
+            n_told = step.n_decisions
             self.decisions += step.n_decisions
             tick = [Tick(event_time_ms=now_ms, source="offline")] if turn % TICK_TURNS == 0 else []
-            held += self._settling.take([*step.events, *tick], now_ms)
+            rows = self._settling.take([*step.events, *tick], now_ms)
+            held += [row for row in rows if row.archetype == self._played.archetype]
             turn += 1
             if len(held) >= self._options.window:
                 self._learn(held)
@@ -134,7 +134,8 @@ class Run:
         version = len(self.history) + 1
         candidate = TorchRule(self._trainer.algorithm.policy, f"v{version:04d}")
         seeds = match_seeds("gate", "offline", f"{self._options.seed}/{version}", N_GATE // 2)
-        result = tally(play_matches(candidate, ScriptedPolicy(), seeds, n_worlds=N_GATE))
+        played = self._played.play(candidate, self._played.scripted(), seeds, n_worlds=N_GATE)
+        result = tally(played)
         if result.wins > self._best:
             former = [] if self.champion is None else [self.champion]
             rivals = [EpsilonMix(rule, self._settings.epsilon) for rule in former]
@@ -158,6 +159,7 @@ class Run:
 def main() -> None:
     """Read the options, run, print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--game", default="tribes", help="one that is played here")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--decisions", type=int, default=250_000)
     parser.add_argument("--window", type=int, default=2048, help="rows a window")
@@ -166,11 +168,12 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="Print facts as JSON.")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    run = Run(options, load_game(GAMES_DIR / "tribes" / "tribes.toml"))
+    game = load_game(GAMES_DIR / options.game / f"{options.game}.toml")
+    run = Run(options, game)
     run.go()
     seeds = match_seeds("final", "offline", str(options.seed), 100)
-    script = ScriptedPolicy()
-    final = tally(play_matches(run.champion or script, script, seeds))
+    played = connector(game)
+    final = tally(played.play(run.champion or played.scripted(), played.scripted(), seeds))
     found = {
         "seed": options.seed,
         "decisions": run.decisions,

@@ -27,6 +27,7 @@ from schemas.errors import SchemaError
 
 if TYPE_CHECKING:
     from infra.metrics import MetricWriter
+    from learners.process import LearnerConfig
     from streams.archiver.service import Archiver
     from streams.engine.records import FoldFactory
     from streams.engine.settings import EngineSettings
@@ -244,6 +245,19 @@ def _learner(settings: Settings) -> None:
         device=settings.device,
     )
     _until_stopped(lambda stop: run_learner(config, stop))
+
+
+def run_trainer(settings: Settings, config: "LearnerConfig") -> int:
+    """Runs a learner process of its own configuration; returns its exit code, see `run`."""
+    from learners.process import run_learner
+
+    logs.configure(config.process, settings.log_level)
+    if not broker_listens(settings):
+        return EXIT_NO_BROKER
+    asyncio.run(ensure_topics(settings))
+    os.nice(NICE["learner"])
+    _until_stopped(lambda stop: run_learner(config, stop))
+    return 0
 
 
 def _evaluator(settings: Settings) -> None:

@@ -23,6 +23,7 @@ from safetensors.torch import save
 from torch import nn
 
 from learners.folders import write_folder
+from learners.graph_shapes import without_shape_arithmetic
 from learners.model_types.base import Port
 from schemas.records import WindowFile
 
@@ -86,7 +87,8 @@ class OnnxTemplate:
                 dynamic_axes=axes,
                 opset_version=OPSET, dynamo=False, do_constant_folding=False,
             )  # fmt: skip
-        self._model = onnx.load_from_string(buffer.getvalue())
+        traced = onnx.load_from_string(buffer.getvalue())
+        self._model = without_shape_arithmetic(traced, inputs, outputs, given)
         self._model.producer_name, self._model.producer_version = "grindstone", ""
 
     def render(self, weights: dict[str, torch.Tensor]) -> bytes:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from learners.results import End, credit, ended_matches
 from schemas.practice import Bools, Episodes, Floats, Head, Ints, Practice, View
 
 
@@ -62,21 +63,42 @@ Act = Callable[[int, View], tuple[NDArray[Any], NDArray[Any]]]
 
 
 def gather(
-    world: Practice, head: Head, act: Act, n_matches: int, n_steps: int, seed: int
+    world: Practice,
+    head: Head,
+    act: Act,
+    n_matches: int,
+    n_steps: int,
+    seed: int,
+    result_weight: float = 0.0,
+    reward_weight: float = 1.0,
 ) -> tuple[Fragments, dict[str, NDArray[np.float32]]]:
     """Return the fragments of ``n_steps`` steps and what they measure, each [S].
 
     Measures are "reward" (a step), "episode_length" and, where every archetype finished a match,
     "win_rate".
+
+    Args:
+        world: to act in.
+        head: whose choices are made.
+        act: makes them.
+        n_matches: of each archetype, side by side.
+        n_steps: T.
+        seed: of the matches.
+        result_weight: added to the last reward of every actor of a match that was won, and taken
+            from it where it was lost: of the fallen, too, whose fall the others paid for or not.
+            A match that reached the limit of steps counts for nobody.
+        reward_weight: share of the world's own rewards that is paid.
     """
     view = world.begin(head, n_matches, seed)
     columns: dict[str, list[NDArray[Any]]] = {}
     won: list[tuple[int, float]] = []
+    ended: list[End] = []
     for t in range(n_steps):
         choice, log_behaviour = act(t, view)
         before = view
         view, result = world.step(choice)
         won += result.matches
+        ended += ended_matches(t, view.first, result.matches, world.layout.pack)
         step = {
             "observation": before.observation, "last_observation": result.last_observation,
             "legal": before.legal, "action": choice, "log_behaviour": log_behaviour,
@@ -88,7 +110,14 @@ def gather(
     stacked = {name: np.stack(values, 1) for name, values in columns.items()}
     stacked["truncated"][:, -1] |= ~stacked["terminated"][:, -1]
     fragments = Fragments(**stacked)
-    return fragments, _measures(fragments, won)
+    measures = _measures(fragments, won)
+    np.multiply(fragments.reward, np.float32(reward_weight), out=fragments.reward)
+    if result_weight > 0:
+        credit(
+            fragments.reward, fragments.valid, fragments.truncated & fragments.valid, ended,
+            world.layout.pack, result_weight,
+        )  # fmt: skip
+    return fragments, measures
 
 
 def _measures(

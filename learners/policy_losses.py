@@ -156,7 +156,7 @@ def squashed_log_prob(
 def soft_targets(
     reward: torch.Tensor,
     terminated: torch.Tensor,
-    discount: float,
+    discount: float | torch.Tensor,
     next_values: torch.Tensor,
     next_log_prob: torch.Tensor,
     temperature: torch.Tensor,
@@ -166,7 +166,7 @@ def soft_targets(
     Args:
         reward: [S, B].
         terminated: bool [S, B]; a truncated row bootstraps.
-        discount: gamma.
+        discount: gamma; a tensor [S, B] of its powers where rewards are sums over steps.
         next_values: Q of the target critics [K, S, B] at actions drawn by the policy.
         next_log_prob: of those actions [S, B].
         temperature: [S].

@@ -95,7 +95,8 @@ class Result:
     aim: Floats
     """[S, B, 2]: the same for "aim"."""
     matches: Sequence[tuple[int, float]]
-    """Matches that ended: archetype s, and 1.0 won, 0.5 drawn or 0.0 lost from the home side."""
+    """Matches that ended: archetype s, and 1.0 won, 0.5 drawn or 0.0 lost from the home side; in
+    order of archetype, then of the match among its own."""
 
 
 class Practice(Protocol):

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from infra.cli import data, learn, look, players, prove, score, work
+from infra.cli import data, learned, look, models, players, prove, score, work
 from infra.cli.common import EXIT_CODES
 from infra.code_version import code_version
 
@@ -43,7 +43,7 @@ app.command()(work.run)
 app.command()(look.status)
 app.command()(look.topics)
 app.command()(look.tail)
-app.command()(look.models)
+app.add_typer(models.models)
 app.command()(prove.verify)
 app.command()(players.erase)
 app.add_typer(players.keys)
@@ -52,7 +52,7 @@ app.command()(data.sql)
 app.command()(score.backtest)
 app.add_typer(score.rewards)
 app.command()(data.bootstrap)
-app.add_typer(learn.learn)
+app.add_typer(learned.commands)
 
 
 def main() -> None:

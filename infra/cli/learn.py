@@ -84,6 +84,11 @@ def check_report(path: Path) -> None:
     check_fresh(path, "--report")
 
 
+def say(text: str) -> None:
+    """Tell on stderr how far something is."""
+    print(text, file=sys.stderr, flush=True)
+
+
 @learn.command()
 @guarded
 def train(
@@ -126,7 +131,7 @@ def train(
     ] = None,
     matches: Annotated[
         int, typer.Option("--matches", help="Matches that judge a finished model that acts.")
-    ] = 100,
+    ] = 400,
     seed: SeedOption = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the checkpoints of the same training.")

@@ -59,24 +59,6 @@ def topics(
 
 
 @guarded
-def models(
-    as_json: JsonOption = False,
-    config: ConfigOption = None,
-    lineage: Annotated[
-        bool, typer.Option("--lineage", help="Show offsets, windows and settings of each version.")
-    ] = False,
-) -> None:
-    """Every model version: its fate, the reasons, its matches, and where it comes from."""
-    from infra.status import list_models, render_models
-
-    found = asyncio.run(list_models(find_settings(config)))
-    if as_json:
-        print_json(found)
-    else:
-        _print(render_models(found, lineage))
-
-
-@guarded
 def tail(
     topic: Annotated[str, typer.Argument(help="Name without prefix, such as game-events.")],
     filters: Annotated[

@@ -40,8 +40,8 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     weight_decay: float | None = None
     accumulate: int | None = None
     patience: int = 20
-    judge_matches: int = 16
-    evaluate_matches: int = 100
+    judge_matches: int = 64
+    evaluate_matches: int = 400
     updates: int | None = None
 
     def __post_init__(self) -> None:
@@ -61,9 +61,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
         for option, number in notnegative.items():
             if number is not None and not (math.isfinite(number) and number >= 0):
                 refuse(option, "at least 0", f"{number:g}")
-        for name in self.archetypes:
-            if name not in ARCHETYPES:
-                refuse("--archetype", f"one of {', '.join(ARCHETYPES)}", shown(name))
+        check_archetypes(self.archetypes)
         if self.epochs is not None and self.updates is not None:
             refuse("--updates", "left out where --epochs is given", str(self.updates))
 
@@ -74,6 +72,18 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
             "accumulate": self.accumulate, "updates": self.updates,
         }  # fmt: skip
         return {name: value for name, value in given.items() if value is not None}
+
+
+def check_archetypes(given: tuple[str, ...], option: str = "--archetype") -> tuple[str, ...]:
+    """Return archetypes that are known.
+
+    Raises:
+        SchemaError: one is not.
+    """
+    for name in given:
+        if name not in ARCHETYPES:
+            refuse(option, f"one of {', '.join(ARCHETYPES)}", shown(name))
+    return given
 
 
 def check_types(types: tuple[str, ...], known: list[str]) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from infra.code_version import code_version
 from infra.learn.asked import Asked
 from infra.learn.job import Job, Made, Told, run_job
 from infra.learn.rows import ensure_rows, make_layout
+from infra.learn.versions import find_version
 from infra.pool import run_all
 from infra.settings import Settings
 from schemas.errors import refuse
@@ -129,11 +130,21 @@ def make_jobs(
                 forms=work.forms,
                 optimise=work.optimise,
                 verify=work.verify,
-                sources=dict(plan.warm.versions) if plan.warm else {},
+                sources=_sources(settings.models_dir, plan),
                 resume=work.resume,
             )  # fmt: skip
         )
     return jobs
+
+
+def _sources(models: Path, plan: Plan) -> dict[str, str]:
+    """Return the folders of the versions that a plan begins from."""
+    if plan.warm is None:
+        return {}
+    return {
+        archetype: str(find_version(models, name, "--from"))
+        for archetype, name in plan.warm.versions.items()
+    }
 
 
 def _rows(

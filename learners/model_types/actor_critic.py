@@ -19,10 +19,10 @@ from torch import nn
 from learners import policy_losses as losses
 from learners.fragments import Fragments, gather, is_fresh, of_rows
 from learners.model_types.base import LearnError, TypeSettings, Update
+from learners.model_types.policy_stack import NOTHING_TO_LEARN, PolicyStack
 from learners.on_policy import Appraisal, Batch, Correction, Pool, Windows, appraise, sample
 from learners.stack.normaliser import Normaliser
 from learners.stack.optimiser import StackedAdamW
-from learners.stack.seeds import Draws
 from schemas.practice import Episodes, Head, Layout, Practice, View
 
 Rule = Annotated[float, Meta(ge=0)]
@@ -42,6 +42,10 @@ class OnPolicySettings(TypeSettings, frozen=True, kw_only=True, forbid_unknown_f
     """Policy versions that a fragment may be behind; older ones are dropped."""
     rho_max: Annotated[float, Meta(gt=0)] = 1.0
     c_max: Annotated[float, Meta(gt=0)] = 1.0
+    result_weight: Rule = 0.0
+    """What a won match adds to each actor's last reward while practising, and a lost one takes."""
+    reward_weight: Rule = 1.0
+    """What the archetype's own rewards count."""
     clone_updates: Annotated[int, Meta(ge=0)] = 0
     """Updates of cloning before the first practice."""
     clone_scale: Rule = 1.0
@@ -54,7 +58,7 @@ class OnPolicySettings(TypeSettings, frozen=True, kw_only=True, forbid_unknown_f
         return Correction(self.discount, self.trace, self.rho_max, self.c_max)
 
 
-class OnPolicyStack(abc.ABC):
+class OnPolicyStack(PolicyStack):
     """A `Stack` that learns by PPO; subclasses know the network."""
 
     def __init__(
@@ -71,22 +75,19 @@ class OnPolicyStack(abc.ABC):
         windows: Windows,
     ) -> None:
         """Take a stacked network on its device."""
-        self.n_models = len(seeds)
-        self._settings, self._layout, self._device = settings, layout, device
-        self._net, self._normaliser = net, normaliser
+        super().__init__(seeds, normaliser, device)
+        self._settings, self._layout, self._net = settings, layout, net
         self._head, self._windows = head, windows
         self._rates = [settings.learning_rate * rate for rate in rates]
         self._optimiser = StackedAdamW(
             list(net.parameters()), self._rates, settings.weight_decay, settings.grad_clip
         )
-        self._draws = Draws(seeds)
         self._logged: Pool | None = None
         self._fresh_rows: Fragments | None = None
         self._gathered: list[tuple[int, Fragments]] = []
         self._pool: Pool | None = None
         self._frequencies: NDArray[np.float32] | None = None
-        self._fixed = False
-        self._n_updates = self._version = 0
+        self._version = 0
 
     @abc.abstractmethod
     def _start(self, n_rows: int) -> Any:
@@ -115,17 +116,18 @@ class OnPolicyStack(abc.ABC):
     def fit(self, rows: Sequence[Episodes]) -> None:
         """Take logged rows: fresh ones for PPO, older ones (and the traditional AI's) to clone."""
         fresh = [is_fresh(r, self._settings.max_lag) for r in rows]
-        if not self._fixed:
-            self._fix([r.observation for r in rows])
+        self._fix([r.observation for r in rows])
         pack, steps = self._windows.pack, self._settings.fragment_steps
         pack = pack if pack > 1 else 0
         old = [~f for f in fresh]
         self._logged = self._fresh_rows = self._pool = None
         if any(f.any() for f in old):
             part = of_rows(rows, self._head, steps, old, pack)
+            part.reward[:] *= self._settings.reward_weight
             self._logged = Pool([part], self._windows, self._device)
         if any(f.any() for f in fresh):
             self._fresh_rows = of_rows(rows, self._head, steps, fresh, pack)
+            self._fresh_rows.reward[:] *= self._settings.reward_weight
         counts = [np.bincount(r.action[self._head], minlength=self._n_actions) for r in rows]
         chances = np.stack(counts) + 1.0
         self._frequencies = (chances / chances.sum(1, keepdims=True)).astype(np.float32)
@@ -134,28 +136,19 @@ class OnPolicyStack(abc.ABC):
     def _n_actions(self) -> int:
         return self._layout.n_actions[self._head]
 
-    def _fix(self, observations: Sequence[NDArray[np.float32]]) -> None:
-        self._normaliser.fix(observations)
-        self._fixed = True
-
     def update(self) -> Update:
         """Take one gradient step: cloning first, PPO as soon as there is something fresh."""
         pool, cloning = self._current()
         batch = pool.draw(self._draws.models, self._settings.batch)
         logits, values = self._forward(batch)
         loss, scalars = self._loss(batch, logits, values, cloning)
-        told = loss.detach().cpu().numpy()
-        if not np.isfinite(told).all():
-            bad = int(np.flatnonzero(~np.isfinite(told))[0])
-            msg = f"loss[{bad}] must be finite; got {told[bad]}: lower the learning rate"
-            raise LearnError(msg)
+        told = self._told(loss, scalars)
         self._optimiser.step(loss.sum())
         self._n_updates += 1
         if self._settings.anneal:
             left = max(1.0 - self._n_updates / self._settings.updates, 0.0)
             self._optimiser.set_rates([rate * left for rate in self._rates])
-        measures = {k: v.detach().cpu().numpy().astype(np.float32) for k, v in scalars.items()}
-        return Update(told.astype(np.float32), measures)
+        return told
 
     def _current(self) -> tuple[Pool, bool]:
         """Return what to learn from now, and whether it is to be cloned."""
@@ -165,8 +158,7 @@ class OnPolicyStack(abc.ABC):
         if self._pool is not None and (cloned or self._logged is None):
             return self._pool, False
         if self._logged is None or self._logged.empty:
-            msg = "rows must be at least 1 to learn from; got 0: fit logged rows or practise"
-            raise LearnError(msg)
+            raise LearnError(NOTHING_TO_LEARN)
         # the values that advantages are measured from are learned meanwhile
         if self._logged.appraisal is None or self._n_updates % self._settings.practise_every == 0:
             self._logged.appraisal = self._appraise(self._logged.fragments, on_policy=False)
@@ -218,10 +210,11 @@ class OnPolicyStack(abc.ABC):
             choice = sample(log_probs, uniform[:, t])
             return choice, np.take_along_axis(log_probs, choice[..., None], -1)[..., 0]
 
-        fragments, measures = gather(world, self._head, act, n_matches, steps, seed)
-        if not self._fixed:
-            seen = zip(fragments.observation, fragments.valid, strict=True)
-            self._fix([rows[valid] for rows, valid in seen])
+        fragments, measures = gather(
+            world, self._head, act, n_matches, steps, seed,
+            settings.result_weight, settings.reward_weight,
+        )  # fmt: skip
+        self._fix_by(fragments)
         self._version += 1
         self._gathered.append((self._version, fragments))
         self._refill()
@@ -231,12 +224,15 @@ class OnPolicyStack(abc.ABC):
         """Drop what is too old and appraise what is left."""
         oldest = self._version - self._settings.max_lag
         self._gathered = [(v, f) for v, f in self._gathered if v >= oldest]
-        parts = [f for _, f in self._gathered]
-        if self._fresh_rows is not None and not parts:
-            parts = [self._fresh_rows]
+        parts = self._usable()
         self._pool = Pool(parts, self._windows, self._device) if parts else None
         if self._pool is not None:
             self._pool.appraisal = self._appraise(self._pool.fragments, on_policy=True)
+
+    def _usable(self) -> list[Fragments]:
+        """Return the fragments to learn from: gathered ones, else the log's fresh ones."""
+        parts = [f for _, f in self._gathered]
+        return parts or ([self._fresh_rows] if self._fresh_rows is not None else [])
 
     def _decide(self, view: View, state: Any) -> tuple[NDArray[np.float32], Any]:
         with torch.no_grad():
@@ -263,11 +259,12 @@ class OnPolicyStack(abc.ABC):
             value = self._values(observation, valid).float()
             following = torch.cat([value[:, 1:], torch.zeros_like(value[:, :1])], 1)
             cut = truncated.any(2).any(0)
-            following[:, cut] = torch.where(
-                truncated[:, cut],
-                self._values(last[:, cut], valid[:, cut]).float(),
-                following[:, cut],
-            )
+            if cut.any():
+                following[:, cut] = torch.where(
+                    truncated[:, cut],
+                    self._values(last[:, cut], valid[:, cut]).float(),
+                    following[:, cut],
+                )
             how = self._settings.correction()
             return appraise(fragments, taken, value, following, how, states, on_policy=on_policy)
 
@@ -324,39 +321,25 @@ class OnPolicyStack(abc.ABC):
         """Return the optimiser."""
         return {"net": self._optimiser}
 
-    def state(self) -> dict[str, torch.Tensor]:
-        """Return copies of weights, moments, generators, gathered fragments and their order."""
-        kept = {f"net.{k}": v.detach().cpu().clone() for k, v in self._net.state_dict().items()}
-        kept |= {f"optimiser.{k}": v for k, v in self._optimiser.state().items()}
-        counts = [self._n_updates, self._version, int(self._fixed), int(self._pool is not None)]
-        kept |= {"draws": self._draws.state(), "counts": torch.tensor(counts)}
-        versions = torch.tensor([v for v, _ in self._gathered], dtype=torch.int64)
-        kept["versions"] = versions
+    def _rows_state(self) -> dict[str, torch.Tensor]:
+        """Return copies of gathered fragments, appraisals and the orders of pieces."""
+        kept = {
+            "version": torch.tensor([self._version, int(self._pool is not None)]),
+            "versions": torch.tensor([v for v, _ in self._gathered], dtype=torch.int64),
+        }
         for i, (_, fragments) in enumerate(self._gathered):
             kept |= fragments.tensors(f"fragments.{i}.")
         for name, pool in (("pool.", self._pool), ("logged.", self._logged)):
             kept |= pool.state(name) if pool is not None else {}
         return kept
 
-    def restore(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Take a `state`, behind a `fit` with the same rows where there was one."""
-        self._net.load_state_dict(_part(state, "net."))
-        self._optimiser.restore(_part(state, "optimiser."))
-        self._draws.restore(state["draws"])
-        self._n_updates, self._version, fixed, pooled = state["counts"].tolist()
-        self._fixed = bool(fixed)
+    def _restore_rows(self, state: Mapping[str, torch.Tensor]) -> None:
+        self._version, pooled = state["version"].tolist()
         self._gathered = [
             (v, Fragments.of_tensors(state, f"fragments.{i}."))
             for i, v in enumerate(state["versions"].tolist())
         ]
-        parts = [f for _, f in self._gathered]
-        if self._fresh_rows is not None and not parts:
-            parts = [self._fresh_rows]
-        self._pool = Pool(parts, self._windows, self._device) if pooled else None
+        self._pool = Pool(self._usable(), self._windows, self._device) if pooled else None
         for name, pool in (("pool.", self._pool), ("logged.", self._logged)):
             if pool is not None and f"{name}queue" in state:
                 pool.restore(state, name)
-
-
-def _part(state: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
-    return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Literal, Protocol
+from typing import Annotated, Any, ClassVar, Literal, Protocol, TypeVar
 
 import msgspec
 import numpy as np
@@ -168,3 +168,18 @@ class ModelType(Protocol):
 
 class LearnError(ValueError):
     """What cannot be learned from or learned on; the message names the field and the rule."""
+
+
+Settings = TypeVar("Settings", bound=TypeSettings)
+
+
+def checked(settings: TypeSettings, kind: type[Settings]) -> Settings:
+    """Return the settings as a type's own.
+
+    Raises:
+        LearnError: they are another type's.
+    """
+    if not isinstance(settings, kind):
+        msg = f"settings must be {kind.__name__}; got {type(settings).__name__}"
+        raise LearnError(msg)
+    return settings

@@ -10,7 +10,7 @@ from torch import nn
 
 from learners.feeds import Feeds, feeds
 from learners.model_types.actor_critic import OnPolicySettings, OnPolicyStack
-from learners.model_types.base import Port, Preset, Stack, TypeSettings
+from learners.model_types.base import Port, Preset, Stack, TypeSettings, checked
 from learners.networks import mask_illegal
 from learners.on_policy import CHUNK_ROWS, Batch, Windows
 from learners.stack.layers import unstack
@@ -136,9 +136,10 @@ class MovementPpo:
         if name == "classic":
             return MovementSettings(learning_rate=3e-5, clone_updates=500)
         return MovementSettings(
-            shared=(), actor=(128, 128), critic=(128, 128), layer_norm=True,
-            learning_rate=5e-4, batch=2048, practise_every=16, practice_matches=16,
-            fragment_steps=128, clone_updates=160, grad_clip=0.5, trace=0.95, updates=2000,
+            shared=(), actor=(64, 64), critic=(64, 64), layer_norm=True,
+            learning_rate=1.5e-3, batch=4096, practise_every=10, practice_matches=32,
+            fragment_steps=128, clone_updates=60, grad_clip=0.5, trace=0.95, entropy=0.003,
+            result_weight=2.0, reward_weight=0.2, updates=1000,
         )  # fmt: skip
 
     def inputs(self, layout: Layout) -> list[Port]:
@@ -159,14 +160,12 @@ class MovementPpo:
         device: torch.device,
     ) -> Stack:
         """Return a new stack."""
-        if not isinstance(settings, MovementSettings):
-            msg = f"settings must be MovementSettings; got {type(settings).__name__}"
-            raise TypeError(msg)
+        own = checked(settings, MovementSettings)
         n_actions = layout.n_actions["movement"]
-        net = seeded(lambda: MovementNet(settings, layout.n_features, n_actions), seeds)
+        net = seeded(lambda: MovementNet(own, layout.n_features, n_actions), seeds)
         net = net.to(device)
         return MovementStack(
-            settings, layout, seeds, rates, device,
+            own, layout, seeds, rates, device,
             net=net, normaliser=net.normaliser, head="movement", windows=Windows(),
         )  # fmt: skip
 

@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from learners.feeds import Feeds, feeds
 from learners.model_types.ahead import begins, following, longest
-from learners.model_types.base import Port, Preset, Share, TypeSettings
+from learners.model_types.base import Port, Preset, Share, TypeSettings, checked
 from learners.model_types.spatial_vit import choice_loss, frequencies
 from learners.model_types.supervised import (
     JUDGED_AT_ONCE,
@@ -28,7 +28,6 @@ from learners.model_types.supervised import (
     SupervisedSettings,
     SupervisedStack,
     Tensors,
-    checked,
 )
 from learners.stack.attention import MASKED, Block, run
 from learners.stack.layers import LayerNorm, Linear, Table, unstack
@@ -310,7 +309,7 @@ class PatternRecognition:
             return PatternSettings(checkpointing=True)
         return PatternSettings(
             width=64, depth=2, heads=4, inner=2, enemy_width=32, batch=32, learning_rate=5e-4,
-            updates=800, weight_decay=0.05, noise=0.1, smoothing=0.05, blind=0.5,
+            updates=800, weight_decay=0.05, noise=0.1, smoothing=0.05, blind=0.2,
         )  # fmt: skip
 
     def inputs(self, layout: Layout) -> list[Port]:

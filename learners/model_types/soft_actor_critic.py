@@ -15,12 +15,22 @@ from torch import nn
 from learners import policy_losses as losses
 from learners.feeds import Feeds, feeds
 from learners.fragments import gather
-from learners.model_types.base import LearnError, Port, Preset, Share, Stack, TypeSettings, Update
+from learners.model_types.base import (
+    LearnError,
+    Port,
+    Preset,
+    Share,
+    Stack,
+    TypeSettings,
+    Update,
+    checked,
+)
+from learners.model_types.policy_stack import NOTHING_TO_LEARN, PolicyStack
 from learners.stack.layers import Stacked, per_model, unstack
 from learners.stack.mlp import Mlp, level_out
 from learners.stack.normaliser import Normaliser
 from learners.stack.optimiser import StackedAdamW, flatten
-from learners.stack.seeds import Draws, seeded
+from learners.stack.seeds import seeded
 from learners.transitions import Transitions
 from schemas.practice import Episodes, Floats, Head, Layout, Practice, View
 
@@ -39,14 +49,22 @@ class SacSettings(TypeSettings, frozen=True, kw_only=True, forbid_unknown_fields
     """Gathered rows that are kept for each model."""
     practice_steps: Annotated[int, Meta(ge=1)] = 128
     """Steps of a practice; as long as a match, or its end is never seen."""
+    result_weight: Annotated[float, Meta(ge=0)] = 0.0
+    """What a won match adds to each actor's last reward while practising, and a lost one takes."""
+    reward_weight: Annotated[float, Meta(ge=0)] = 1.0
+    """What the archetype's own rewards count."""
     polyak: Annotated[float, Meta(gt=0, le=1)] = 0.005
     """Share that the target critics move towards the critics in an update."""
     target_entropy: float = -2.0
     """What the temperature steers to; minus the number of aims, as the paper has it."""
     first_temperature: Annotated[float, Meta(gt=0)] = 1.0
     first_log_std: Annotated[float, Meta(ge=MIN_LOG_STD, le=MAX_LOG_STD)] = 0.0
+    n_step: Annotated[int, Meta(ge=1)] = 1
+    """Steps of gathered play whose rewards are summed before the critics bootstrap."""
     clone_updates: Annotated[int, Meta(ge=0)] = 0
     """Updates in which the actor only copies logged aims while the critics learn already."""
+    warm_updates: Annotated[int, Meta(ge=0)] = 0
+    """Updates after these in which only the critics learn, from practice with these aims."""
     random_start: Share = 0.0
     """Share of the first practice's steps that is drawn uniformly, where nothing was logged."""
 
@@ -109,7 +127,7 @@ class AimGraph(nn.Module):
         return mean.tanh(), log_std
 
 
-class SacStack:
+class SacStack(PolicyStack):
     """Models of `soft_actor_critic` in training."""
 
     def __init__(
@@ -121,10 +139,10 @@ class SacStack:
         device: torch.device,
     ) -> None:
         """Make networks, optimisers and an empty replay."""
-        self.n_models = len(seeds)
-        self._settings, self._layout, self._device = settings, layout, device
         sizes = (layout.n_features, layout.n_actions["aim"])
         self._actor = seeded(lambda: Actor(settings, *sizes), seeds).to(device)
+        super().__init__(seeds, self._actor.normaliser, device)
+        self._settings, self._layout = settings, layout
         # other seeds than the actor's, or their first layers would be drawn alike
         apart = [seed ^ 0x5DEECE66 for seed in seeds]
         self._critics = seeded(lambda: Critics(settings, *sizes), apart).to(device)
@@ -141,17 +159,12 @@ class SacStack:
             )
         }
         self._average = flatten(list(self._target.parameters()))
-        self._draws = Draws(seeds)
         self._rows = Transitions(self.n_models, settings.capacity, *sizes, device)
-        self._fixed = False
-        self._n_updates = 0
 
     def fit(self, rows: Sequence[Episodes]) -> None:
         """Take logged rows, of whatever policy: SAC learns off-policy."""
-        self._rows.set_logged(rows)
-        if not self._fixed:
-            self._actor.normaliser.fix([r.observation for r in rows])
-            self._fixed = True
+        self._rows.set_logged(rows, self._settings.reward_weight)
+        self._fix([r.observation for r in rows])
 
     def _normals(self, *shape: int) -> torch.Tensor:
         drawn = [rng.standard_normal(shape, np.float32) for rng in self._draws.models]
@@ -162,15 +175,19 @@ class SacStack:
         logged = bool((self._rows.n_logged > 0).all())
         return logged and self._n_updates < self._settings.clone_updates
 
+    @property
+    def _warming(self) -> bool:
+        settings = self._settings
+        return self._cloning or self._n_updates < settings.clone_updates + settings.warm_updates
+
     def update(self) -> Update:
         """Take one step of critics, actor and temperature."""
         if (self._rows.sizes == 0).any():
-            msg = "rows must be at least 1 to learn from; got 0: fit logged rows or practise"
-            raise LearnError(msg)
+            raise LearnError(NOTHING_TO_LEARN)
         batch = self._rows.draw(self._draws.models, self._settings.batch)
         x = self._actor.normaliser(batch["observation"])
         values, critic_loss = self._learn_values(batch, x)
-        actor_loss, log_prob = self._learn_aims(batch, x)
+        actor_loss, log_prob = self._learn_aims(x, batch["aim"])
         temperature = self._learn_temperature(log_prob)
         with torch.no_grad():
             self._average.lerp_(self._optimisers["critics"].flat, self._settings.polyak)
@@ -180,13 +197,7 @@ class SacStack:
             "temperature": temperature, "q_mean": per_model(values.movedim(1, 0)),
             "q_max": values.amax((0, 2)),
         }  # fmt: skip
-        scalars = {k: v.detach().cpu().numpy().astype(np.float32) for k, v in told.items()}
-        for name in ("critic_loss", "actor_loss"):
-            if not np.isfinite(scalars[name]).all():
-                bad = int(np.flatnonzero(~np.isfinite(scalars[name]))[0])
-                msg = f"{name}[{bad}] must be finite; got {scalars[name][bad]}: "
-                raise LearnError(msg + "lower the learning rate")
-        return Update(scalars["critic_loss"], scalars)
+        return self._told(critic_loss, told)
 
     def _targets(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         with torch.no_grad():
@@ -196,7 +207,8 @@ class SacStack:
             aim, log_prob = losses.squashed_log_prob(mean, log_std, noise)
             temperature = self._temperature.log[:, 0].exp()
             return losses.soft_targets(
-                batch["reward"], batch["terminated"], self._settings.discount,
+                batch["reward"], batch["terminated"],
+                self._settings.discount ** batch["n_steps"],
                 self._target(following, aim), log_prob, temperature,
             )  # fmt: skip
 
@@ -210,21 +222,22 @@ class SacStack:
         return values.detach(), loss
 
     def _learn_aims(
-        self, batch: Mapping[str, torch.Tensor], x: torch.Tensor
+        self, x: torch.Tensor, logged: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         mean, log_std = self._actor(x)
         aim, log_prob = losses.squashed_log_prob(mean, log_std, self._normals(*mean.shape[1:]))
         if self._cloning:
-            loss = per_model((mean.tanh() - batch["aim"]).square())
+            loss = per_model((mean.tanh() - logged).square())
         else:
             value = self._critics(x, aim, fixed=True).min(0).values
             temperature = self._temperature.log.detach().exp()
             loss = per_model(temperature * log_prob - value)
-        self._optimisers["actor"].step(loss.sum())
+        if self._cloning or not self._warming:
+            self._optimisers["actor"].step(loss.sum())
         return loss, log_prob.detach()
 
     def _learn_temperature(self, log_prob: torch.Tensor) -> torch.Tensor:
-        if not self._cloning:
+        if not self._warming:
             log = self._temperature.log[:, 0]
             loss = losses.temperature_loss(log, log_prob, self._settings.target_entropy)
             self._optimisers["temperature"].step(loss.sum())
@@ -244,13 +257,19 @@ class SacStack:
             aim, log_prob = self._decide(view, noise[:, t])
             return (uniform[:, t] if t < n_random else aim), log_prob
 
-        fragments, measures = gather(world, "aim", act, settings.practice_matches, steps, seed)
-        if not self._fixed:
-            seen = zip(fragments.observation, fragments.valid, strict=True)
-            self._actor.normaliser.fix([rows[valid] for rows, valid in seen])
-            self._fixed = True
-        self._rows.add(fragments)
+        fragments, measures = gather(
+            world, "aim", act, settings.practice_matches, steps, seed,
+            settings.result_weight, settings.reward_weight,
+        )  # fmt: skip
+        self._fix_by(fragments)
+        self._rows.add(fragments, settings.n_step, settings.discount)
+        self._drop_log()
         return measures
+
+    def _drop_log(self) -> None:
+        """Let logged rows go once there are gathered ones that are paid for their results, too."""
+        if self._settings.result_weight > 0 and (self._rows.n_gathered > 0).all():
+            self._rows.set_logged([])
 
     def _decide(self, view: View, noise: torch.Tensor | None) -> tuple[Floats, Floats]:
         with torch.no_grad():
@@ -307,31 +326,12 @@ class SacStack:
         """Return the optimisers of actor, critics and temperature."""
         return self._optimisers
 
-    def state(self) -> dict[str, torch.Tensor]:
-        """Return copies of weights, moments, generators and gathered rows."""
-        kept = {
-            f"{name}.{k}": v.detach().cpu().clone()
-            for name, module in self.modules().items()
-            for k, v in module.state_dict().items()
-        }
-        for name, optimiser in self._optimisers.items():
-            kept |= {f"optimiser.{name}.{k}": v for k, v in optimiser.state().items()}
-        counts = torch.tensor([self._n_updates, int(self._fixed)])
-        return {**kept, **self._rows.state("rows."), "draws": self._draws.state(), "counts": counts}
+    def _rows_state(self) -> dict[str, torch.Tensor]:
+        return self._rows.state("rows.")
 
-    def restore(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Take a `state`, behind a `fit` with the same rows where there was one."""
-        for name, module in self.modules().items():
-            module.load_state_dict(_part(state, f"{name}."))
-        for name, optimiser in self._optimisers.items():
-            optimiser.restore(_part(state, f"optimiser.{name}."))
+    def _restore_rows(self, state: Mapping[str, torch.Tensor]) -> None:
         self._rows.restore(state, "rows.")
-        self._draws.restore(state["draws"])
-        self._n_updates, self._fixed = int(state["counts"][0]), bool(state["counts"][1])
-
-
-def _part(state: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
-    return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+        self._drop_log()
 
 
 class SoftActorCritic:
@@ -347,8 +347,9 @@ class SoftActorCritic:
             return SacSettings(grad_clip=0.0)
         return SacSettings(
             actor=(128, 128), critic=(128, 128), layer_norm=True, updates=4_000,
-            clone_updates=1_000, first_temperature=0.05, first_log_std=-1.5, learning_rate=5e-4,
-            practise_every=100, practice_matches=8, capacity=100_000,
+            clone_updates=100, warm_updates=500, first_temperature=0.002, first_log_std=-1.0,
+            learning_rate=5e-4, practise_every=100, practice_matches=16, capacity=100_000,
+            n_step=4, result_weight=8.0, polyak=0.02,
         )  # fmt: skip
 
     def inputs(self, layout: Layout) -> list[Port]:
@@ -369,10 +370,8 @@ class SoftActorCritic:
         device: torch.device,
     ) -> Stack:
         """Return a new stack."""
-        if not isinstance(settings, SacSettings):
-            msg = f"settings must be SacSettings; got {type(settings).__name__}"
-            raise TypeError(msg)
-        return SacStack(settings, layout, seeds, rates, device)
+        own = checked(settings, SacSettings)
+        return SacStack(own, layout, seeds, rates, device)
 
 
 TYPE = SoftActorCritic()

@@ -18,13 +18,12 @@ from torch import nn
 from torch.nn import functional
 
 from learners.feeds import Feeds, feeds
-from learners.model_types.base import LearnError, Port, Preset, TypeSettings
+from learners.model_types.base import LearnError, Port, Preset, TypeSettings, checked
 from learners.model_types.supervised import (
     Columns,
     SupervisedSettings,
     SupervisedStack,
     Tensors,
-    checked,
 )
 from learners.stack.attention import Block, run
 from learners.stack.layers import LayerNorm, Linear, Table, unstack

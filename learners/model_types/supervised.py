@@ -9,7 +9,7 @@ from __future__ import annotations
 import abc
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -261,18 +261,3 @@ def _newest(old: Columns, new: Columns, most: int) -> Columns:
     if not len(next(iter(old.values()))):
         return {name: column[-most:] for name, column in new.items()}
     return {name: np.concatenate([old[name], new[name]])[-most:] for name in new}
-
-
-Settings = TypeVar("Settings", bound=TypeSettings)
-
-
-def checked(settings: TypeSettings, kind: type[Settings]) -> Settings:
-    """Return the settings as a type's own.
-
-    Raises:
-        LearnError: they are another type's.
-    """
-    if not isinstance(settings, kind):
-        msg = f"settings must be {kind.__name__}; got {type(settings).__name__}"
-        raise LearnError(msg)
-    return settings

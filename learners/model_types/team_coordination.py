@@ -17,7 +17,7 @@ from torch import nn
 
 from learners.feeds import Feeds, feeds
 from learners.model_types.actor_critic import OnPolicySettings, OnPolicyStack
-from learners.model_types.base import Port, Preset, Stack, TypeSettings
+from learners.model_types.base import Port, Preset, Stack, TypeSettings, checked
 from learners.networks import mask_illegal
 from learners.on_policy import Batch, Windows
 from learners.stack.layers import unstack
@@ -37,7 +37,8 @@ class TeamSettings(OnPolicySettings, frozen=True, kw_only=True, forbid_unknown_f
     """Widths of the layers before the LSTM."""
     width: Annotated[int, Meta(ge=1)] = 256
     n_layers: Annotated[int, Meta(ge=1)] = 3
-    critic: tuple[int, ...] = (256, 256, 256)
+    critic: Annotated[tuple[int, ...], Meta(min_length=1)] = (256, 256, 256)
+    """Widths; the first is that of each actor's part, before the pack's parts are put together."""
     layer_norm: bool = False
     piece_steps: Annotated[int, Meta(ge=1)] = 16
     """Steps of a piece that are learned from."""
@@ -79,21 +80,25 @@ class TeamActor(nn.Module):
 class TeamNet(nn.Module):
     """The actor and the critic that only training has."""
 
-    def __init__(self, settings: TeamSettings, n_features: int, n_actions: int, pack: int) -> None:
+    def __init__(self, settings: TeamSettings, n_features: int, n_actions: int) -> None:
         """Make a stack of one."""
         super().__init__()
         self.actor = TeamActor(settings, n_features, n_actions)
-        n_in = pack * (n_features + 1)
-        self.critic = Mlp(1, n_in, settings.critic, 1, layer_norm=settings.layer_norm)
-        self.pack = pack
+        widths, norm = settings.critic, settings.layer_norm
+        self.look = Mlp(1, n_features + 1, (), widths[0], layer_norm=norm)
+        self.critic = Mlp(1, 2 * widths[0], widths[1:], 1, layer_norm=norm)
 
     def worth(self, observation: torch.Tensor, alive: torch.Tensor) -> torch.Tensor:
-        """Return values [S, ..., P] of packs' observations [S, ..., P, D]."""
-        seen = self.actor.normaliser(observation) * alive[..., None]
-        seen = torch.cat([seen, alive[..., None].to(seen.dtype)], -1)
-        # own first, then the mates in the order that follows: one critic for all five
-        turned = [seen.roll(-i, -2).flatten(-2) for i in range(self.pack)]
-        value: torch.Tensor = self.critic(torch.stack(turned, -2))
+        """Return values [S, ..., P] of packs' observations [S, ..., P, D].
+
+        Each actor's features stand beside the mean of its pack's (Zaheer et al. 2017): the order
+        of mates means nothing, and five values cost little more than one.
+        """
+        here = alive[..., None].to(observation.dtype)
+        seen = torch.cat([self.actor.normaliser(observation), torch.ones_like(here)], -1)
+        own = self.look(seen * here).relu() * here
+        pack = own.mean(-2, keepdim=True).expand_as(own)
+        value: torch.Tensor = self.critic(torch.cat([own, pack], -1))
         return value[..., 0]
 
 
@@ -182,10 +187,10 @@ class TeamCoordination:
         if name == "classic":
             return TeamSettings(batch=32, clone_updates=500, fragment_steps=136)
         return TeamSettings(
-            encoder=(128,), width=64, n_layers=1, critic=(128, 128), layer_norm=True,
-            learning_rate=5e-4, batch=64, practise_every=16, practice_matches=16,
-            piece_steps=16, burn_in=8, fragment_steps=136, clone_updates=160, grad_clip=0.5,
-            trace=0.95, updates=2000,
+            width=48, n_layers=1, critic=(64, 64), layer_norm=True,
+            learning_rate=1e-3, batch=16, practise_every=10, practice_matches=24,
+            piece_steps=32, burn_in=4, fragment_steps=132, clone_updates=60, grad_clip=0.5,
+            trace=0.95, entropy=0.003, result_weight=2.0, reward_weight=0.2, updates=1000,
         )  # fmt: skip
 
     def inputs(self, layout: Layout) -> list[Port]:
@@ -214,14 +219,12 @@ class TeamCoordination:
         device: torch.device,
     ) -> Stack:
         """Return a new stack."""
-        if not isinstance(settings, TeamSettings):
-            msg = f"settings must be TeamSettings; got {type(settings).__name__}"
-            raise TypeError(msg)
-        sizes = (layout.n_features, layout.n_actions[HEAD], layout.pack)
-        net = seeded(lambda: TeamNet(settings, *sizes), seeds).to(device)
-        windows = Windows(settings.piece_steps, settings.burn_in, layout.pack)
+        own = checked(settings, TeamSettings)
+        sizes = (layout.n_features, layout.n_actions[HEAD])
+        net = seeded(lambda: TeamNet(own, *sizes), seeds).to(device)
+        windows = Windows(own.piece_steps, own.burn_in, layout.pack)
         return TeamStack(
-            settings, layout, seeds, rates, device,
+            own, layout, seeds, rates, device,
             net=net, normaliser=net.actor.normaliser, head=HEAD, windows=windows,
         )  # fmt: skip
 

@@ -26,13 +26,12 @@ from learners.model_types.ahead import (
     longest,
     pack_steps,
 )
-from learners.model_types.base import Port, Preset, TypeSettings
+from learners.model_types.base import Port, Preset, TypeSettings, checked
 from learners.model_types.supervised import (
     Columns,
     SupervisedSettings,
     SupervisedStack,
     Tensors,
-    checked,
 )
 from learners.stack.attention import RelativeBlock, run
 from learners.stack.layers import LayerNorm, Linear, unstack
@@ -92,13 +91,15 @@ class TemporalNet(nn.Module):
         self.observation_norm = Normaliser(1, layout.n_features)
         self.enemy_norm = Normaliser(1, layout.n_enemy_features)
         self.noise, self.dropout = Noise(settings.noise), Dropout(settings.dropout)
-        facts = layout.n_enemies * layout.n_enemy_features
-        self.step = Linear(1, layout.n_features + facts + self.n_actions, w)
+        self.of_actor = Linear(1, layout.n_features + self.n_actions, w)
+        self.of_enemy, self.of_pack = Linear(1, layout.n_enemy_features, w), Linear(1, w, w)
         self.blocks = nn.ModuleList(
             RelativeBlock(1, w, settings.heads, settings.inner * w, settings.dropout)
             for _ in range(settings.depth)
         )
-        self.norm, self.ahead = LayerNorm(1, w), Linear(1, w, 1 + layout.n_enemies)
+        self.norm, self.paid = LayerNorm(1, w), Linear(1, w, 1)
+        self.past, self.now = Linear(1, w, w), Linear(1, layout.n_enemy_features, w)
+        self.hurt = Linear(1, w, 1)
         self.register_buffer("centre", torch.zeros(1, 1 + layout.n_enemies))
         self.register_buffer("spread", torch.ones(1, 1 + layout.n_enemies))
 
@@ -111,7 +112,8 @@ class TemporalNet(nn.Module):
     ) -> tuple[torch.Tensor, Carried]:
         """Take [S, B, T, D], [S, B, T, E, F] and i64[S, B, T]; the plain form has no S."""
         memory, filled = carried
-        x = self.dropout(self.step(self._facts(observation, enemies, action)))
+        facts, there = self._facts(enemies)
+        x = self.dropout(self._step(observation, facts, there, action))
         n_steps, n_kept = x.shape[-2], memory.shape[-2]
         key = torch.arange(n_kept + n_steps, device=x.device)
         query = torch.arange(n_steps, device=x.device)[:, None] + n_kept
@@ -121,17 +123,33 @@ class TemporalNet(nn.Module):
             before = memory[..., i, :, :]
             kept.append(torch.cat([before, x.to(before.dtype)], -2)[..., -n_kept:, :])
             x = run(block, x, before, allowed, again=self.again and self.training)
-        ahead: torch.Tensor = self.ahead(self.norm(x))
-        return ahead, (torch.stack(kept, -3), (filled + n_steps).clamp(max=n_kept))
+        return self._ahead(x, facts), (torch.stack(kept, -3), (filled + n_steps).clamp(max=n_kept))
 
-    def _facts(
-        self, observation: torch.Tensor, enemies: torch.Tensor, action: torch.Tensor
-    ) -> torch.Tensor:
+    def _facts(self, enemies: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return facts as they are read, 0 of the dead, and who lives, [..., E, 1]."""
         there = (enemies != 0).any(-1, keepdim=True)
-        facts = torch.where(there, self.enemy_norm(enemies), 0.0).flatten(-2)
-        seen = torch.cat([self.observation_norm(observation), facts], -1)
+        return torch.where(there, self.noise(self.enemy_norm(enemies)), 0.0), there
+
+    def _step(
+        self,
+        observation: torch.Tensor,
+        facts: torch.Tensor,
+        there: torch.Tensor,
+        action: torch.Tensor,
+    ) -> torch.Tensor:
+        """Return what a step holds, [S, B, T, W]: enemies are read by the same weights."""
+        seen = self.noise(self.observation_norm(observation))
         chosen = functional.one_hot(action, self.n_actions).to(seen.dtype)
-        return torch.cat([self.noise(seen), chosen], -1)
+        each = torch.where(there, torch.relu(self.of_enemy(facts)), 0.0)
+        pack: torch.Tensor = self.of_pack(each.sum(-2) / there.sum(-2).clamp(min=1))
+        own: torch.Tensor = self.of_actor(torch.cat([seen, chosen], -1))
+        return own + pack
+
+    def _ahead(self, x: torch.Tensor, facts: torch.Tensor) -> torch.Tensor:
+        """Return what is ahead: an enemy's part by what it is now and by all that was."""
+        x = self.norm(x)
+        each = torch.relu(self.now(facts) + self.past(x)[..., None, :])
+        return torch.cat([self.paid(x), self.hurt(each).squeeze(-1)], -1)
 
     def empty(self, *batch: int) -> Carried:
         """Return the memory of a beginning for [S, B] (or [B])."""
@@ -156,9 +174,11 @@ class TemporalGraph(nn.Module):
         memory: torch.Tensor,
         filled: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return what is ahead [B, T, 1 + E] and the next memory; shapes as the ports tell."""
+        """Return what is ahead [B, T, 1 + E], 0 of the dead, and the next memory."""
         ahead, (memory, filled) = self.net(observation, enemies, action, (memory, filled))
-        return ahead * self.net.spread + self.net.centre, memory, filled
+        there = (enemies != 0).any(-1).to(ahead.dtype)
+        kept = torch.cat([torch.ones_like(ahead[..., :1]), there], -1)
+        return (ahead * self.net.spread + self.net.centre) * kept, memory, filled
 
 
 class TemporalStack(SupervisedStack):
@@ -311,7 +331,7 @@ class TemporalTransformer:
             return TemporalSettings(checkpointing=True)
         return TemporalSettings(
             width=64, heads=4, inner=2, batch=16, learning_rate=1e-3, updates=300,
-            weight_decay=0.05, noise=0.1,
+            weight_decay=0.2, noise=0.3, dropout=0.2,
         )  # fmt: skip
 
     def inputs(self, layout: Layout) -> list[Port]:

@@ -120,8 +120,10 @@ class RelativeAttention(nn.Module):
         heads = (self.n_heads, width // self.n_heads)
         code = code.reshape(*code.shape[:-1], *heads)
         split = query.reshape(*query.shape[:-1], *heads)
-        equation = "sbthd,skhd->sbhtk" if stacked else "bthd,khd->bhtk"
-        scores = torch.einsum(equation, split, code)
+        if not stacked:  # onnxruntime has slow sums by Einstein's convention, and fast products
+            scores: torch.Tensor = split.transpose(-3, -2) @ code.permute(1, 2, 0)
+            return scores
+        scores = torch.einsum("sbthd,skhd->sbhtk", split, code)
         return scores.reshape(-1, *scores.shape[-3:])
 
 

@@ -26,7 +26,7 @@ class WarmStart(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """Weights that a training begins from."""
 
     versions: dict[str, str]
-    """Archetype -> folder of the version whose weights its model takes."""
+    """Archetype -> ``model@version`` whose weights its model takes."""
     frozen: list[str] = []
     """Beginnings of weights' names (``network/layer.weight``) that are left as they are."""
     layers: list[str] = []

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from learners.fragments import Fragments, gather, is_fresh, joined, of_rows
-from learners.on_policy import Appraisal, Pool, Windows, sample
-from schemas.practice import Episodes, View
+from learners.on_policy import Appraisal, Correction, Pool, Windows, appraise, sample
+from schemas.practice import Episodes, Result, View
 from tests.learners.model_types.toy import STEPS, ToyWorld, toy_episodes
 
 
@@ -36,6 +36,29 @@ def test_gathered_fragments_follow_each_other_and_end_cut() -> None:
     assert (fragments.log_behaviour[:, 4] == -4).all()
     assert measures["win_rate"].tolist() == [1.0, 1.0]
     assert measures["episode_length"].tolist() == [9.0, 9.0]
+
+
+def test_results_are_credited_to_all_of_a_pack_and_to_none_of_a_cut_match() -> None:
+    """The toy's matches are won; its first (of five actors) is cut at the limit, not its second."""
+
+    def act(t: int, view: View) -> tuple[np.ndarray, np.ndarray]:
+        return view.legal.argmax(-1), np.zeros(view.alive.shape, np.float32)
+
+    class Told(ToyWorld):
+        """Tells every match that ended; actor 7 falls at step 3."""
+
+        def step(self, choice: np.ndarray | None) -> tuple[View, Result]:
+            view, result = super().step(choice)
+            ended = [(s, 1.0) for s in range(2) for _ in range(2)] if result.matches else []
+            view.alive[:, 7] = self._step % STEPS < 4
+            return view, dataclasses.replace(result, matches=ended)
+
+    plain, _ = gather(Told(2), "movement", act, 2, STEPS + 3, 3)
+    paid, _ = gather(Told(2), "movement", act, 2, STEPS + 3, 3, result_weight=2.0)
+    more = paid.reward - plain.reward
+    assert more.sum() == 2 * 5 * 2.0
+    assert (more[:, STEPS - 1, [5, 6, 8, 9]] == 2.0).all()
+    assert (more[:, 3, 7] == 2.0).all()
 
 
 def test_rows_are_cut_in_pieces_in_order() -> None:
@@ -90,6 +113,24 @@ def _pool(windows: Windows, n_steps: int = 12) -> Pool:
     states = torch.zeros(2, len(windows.starts(n_steps)), fragments.valid.shape[2], 2, 1, 3)
     pool.appraisal = Appraisal(where, where, where, where, states)
     return pool
+
+
+def test_late_rows_are_appraised_by_hand() -> None:
+    """Chosen with 1/2, 1 and 1 by an older policy, with 1, 1/2 and 1/4 by the present one."""
+    rows = toy_episodes(n_matches=1).take(np.arange(3))
+    fragments = of_rows([rows], "combat", 3, [_every(rows)])
+    for name, values in (("reward", [1, 0, 2]), ("log_behaviour", np.log([0.5, 1, 1]))):
+        getattr(fragments, name)[0, :, 0] = values
+    fragments.terminated[0, :, 0] = [False, False, True]
+    fragments.truncated[:] = False
+    one = torch.ones(1, 3, 1)
+    proximal = torch.tensor([1, 0.5, 0.25]).log().view(1, 3, 1)
+    told = appraise(fragments, proximal, one, one, Correction(0.5, 0.5, 1.0, 1.0))
+    torch.testing.assert_close(told.rho.flatten(), torch.tensor([1, 0.5, 0.25]))
+    torch.testing.assert_close(told.target.flatten(), torch.tensor([1.4453125, 0.78125, 1.25]))
+    advantage = torch.tensor([0.4453125, -0.4375, 1.0])
+    advantage = (advantage - advantage.mean()) / advantage.std(correction=0)
+    torch.testing.assert_close(told.advantage.flatten(), advantage)
 
 
 def test_pool_gives_every_piece_once_before_any_twice() -> None:

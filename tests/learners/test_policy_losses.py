@@ -89,6 +89,33 @@ def test_vtrace_of_fresh_rows_is_gae() -> None:
     torch.testing.assert_close(target, rows[1] + expected)
 
 
+def test_vtrace_of_late_rows_by_hand() -> None:
+    """As in `test_gae_by_hand`, of rows that the policy would choose 2, 1/2 and 1/4 times as often.
+
+    rho = 1, 1/2, 1/4; carried on: 0.5 * 0.5 * (1, 1/2); deltas 0.5, -0.5, 1.
+    """
+    end = torch.tensor([False, False, True])
+    target, advantage = losses.vtrace(
+        _column(2, 0.5, 0.25).log(), _column(1, 0, 2), _column(1, 1, 1), _column(1, 1, 9),
+        end, ~end & False, 0.5, 0.5,
+    )  # fmt: skip
+    # v2 - V2 = 1/4 * 1; v1 - V1 = 1/2 * -0.5 + 0.125 * 0.25 = -0.21875
+    # v0 - V0 = 0.5 + 0.25 * -0.21875 = 0.4453125
+    torch.testing.assert_close(target, _column(1.4453125, 0.78125, 1.25))
+    # delta + 0.25 (v - V) of the row after; the policy's loss weighs them by rho
+    torch.testing.assert_close(advantage, _column(0.4453125, -0.5 + 0.0625, 1.0))
+
+
+def test_vtrace_bounds_decide_how_much_of_a_rare_choice_counts() -> None:
+    """A row that the policy chooses 4 times as often counts as often as ``rho_max`` lets it."""
+    end = torch.tensor([True])
+    for rho_max, expected in ((1.0, 2.0), (3.0, 4.0), (9.0, 5.0)):
+        target, _ = losses.vtrace(
+            _column(math.log(4)), _column(2), _column(1), _column(0), end, ~end, 0.5, 1.0, rho_max
+        )
+        torch.testing.assert_close(target, _column(expected))
+
+
 def test_vtrace_ignores_what_the_policy_would_not_do() -> None:
     """A row whose choice the target policy never takes leaves its value where it was."""
     no = torch.zeros(2, dtype=torch.bool)

@@ -167,6 +167,17 @@ def test_illegal_choices_are_never_made(name: str) -> None:
         assert np.take_along_axis(view.legal, choice[..., None], 2).all()
 
 
+@pytest.mark.parametrize("name", ["movement_ppo", "team_coordination"])
+def test_rows_of_which_none_was_cut_are_learned_from(name: str) -> None:
+    rows = toy_episodes(4)
+    rows = dataclasses.replace(
+        rows, terminated=rows.terminated | rows.truncated, truncated=np.zeros(len(rows), np.bool_)
+    )
+    stack = _make(name, [1], clone_updates=5)
+    stack.fit([rows])
+    assert np.isfinite(stack.update().loss).all()
+
+
 def _versioned(rows: Episodes, version: int) -> Episodes:
     return dataclasses.replace(rows, policy_version=np.full(len(rows), version))
 
@@ -228,6 +239,38 @@ def test_recurrent_state_begins_anew_with_a_match() -> None:
         stack.act(world.step(stack.act(view))[0])
     again: View = dataclasses.replace(view, first=np.ones_like(view.first))
     np.testing.assert_array_equal(stack.act(again), begun)
+
+
+@pytest.mark.parametrize("name", ["movement_ppo", "team_coordination"])
+def test_an_update_begins_at_the_policy_that_gathered(name: str) -> None:
+    """Pieces from the middle of a match, begun at kept states, give the chances they were drawn by.
+
+    Else recurrent states were wrong, or time and actors mixed up.
+    """
+    stack = _make(name, [1, 2], batch=4)
+    _practised(stack, name, 16)
+    stack.practise(ToyWorld(2), 99)
+    told = stack.update().scalars
+    np.testing.assert_allclose(told["approx_kl"], 0.0, atol=1e-6)
+    np.testing.assert_allclose(told["rho"], 1.0, atol=1e-4)
+    assert (told["clip_fraction"] == 0).all()
+
+
+def test_burn_in_makes_up_for_states_of_an_older_policy() -> None:
+    """A state that is wrong by far moves the choices less after each step of the burn-in."""
+    stack = _make("team_coordination", [3])
+    _practised(stack, "team_coordination", 16)
+    graph = stack.graph(0)
+    rows = toy_episodes(1)
+    observation, legal = (torch.from_numpy(c[:1]) for c in (rows.observation, rows.legal["combat"]))
+    true, wrong = torch.zeros(2, 1, 1, 24), torch.ones(2, 1, 1, 24)
+    apart = []
+    for _ in range(SMALL["team_coordination"].burn_in + 1):  # type: ignore[attr-defined]
+        with torch.no_grad():
+            scores, *true = graph(observation, legal, *true)
+            others, *wrong = graph(observation, legal, *wrong)
+        apart.append(float((scores - others)[legal].abs().max()))
+    assert apart[-1] < 0.5 * apart[0]
 
 
 @pytest.mark.parametrize("name", NAMES)
