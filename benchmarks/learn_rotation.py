@@ -31,7 +31,7 @@ from learners.model_types.registry import names
 from schemas.practice import ARCHETYPES
 
 KINDS: list[tuple[Preset, list[Form]]] = [
-    ("modern", ["fp32", "fp16", "int8"]), ("classic", ["fp16", "int8"])
+    ("modern", ["fp32", "fp16", "int8"]), ("classic", ["fp16"])
 ]  # fmt: skip
 TURNS = {"modern": 20, "classic": 3}
 """Rotations a round: each asks all 54 models once."""
@@ -47,9 +47,13 @@ def write(folder: Path, preset: Preset, forms: list[Form]) -> None:
             model = exported(name, preset)
             data = make_form(model.full, form, model.feeds)
             arrays: dict[str, Any] = {k: v[:N_FEEDS] for k, v in model.feeds.items()}
-            for archetype in ARCHETYPES:
-                (folder / form / f"{archetype}-{name}.onnx").write_bytes(data)
-                np.savez(folder / form / f"{archetype}-{name}.npz", **arrays)
+            first = folder / form / f"{ARCHETYPES[0]}-{name}"
+            first.with_suffix(".onnx").write_bytes(data)
+            np.savez(first.with_suffix(".npz"), **arrays)
+            for archetype in ARCHETYPES[1:]:
+                for kind in (".onnx", ".npz"):
+                    other = folder / form / f"{archetype}-{name}{kind}"
+                    other.hardlink_to(first.with_suffix(kind))
 
 
 def ask(folder: Path, n_turns: int) -> dict[str, Any]:
