@@ -139,7 +139,7 @@ def render_markdown(report: Report) -> str:
     told = [
         f"Preset `{report.preset}`, seed {report.seed}, {report.samples:,} bootstrap rows an"
         f" archetype, {report.device}, {report.parallel} types at a time: {clock(report.seconds)}"
-        f" for all of it, {cpu_s:,.0f} CPU seconds of training.",
+        f" for all of it, {cpu_s:,.0f} CPU seconds.",
         f"{sum(line.met for line in lines)} of {len(lines)} models met their target.",
         *(f"{name} failed: {why}" for name, why in report.failed.items()),
         "",
