@@ -39,7 +39,7 @@ SIZES: dict[str, tuple[ValueSettings, int]] = {
     "small: 64, 64, batch 64": (
         msgspec.structs.replace(MODERN, hidden=(64, 64), batch=64), 32
     ),
-    "modern: 128, 128, batch 256": (MODERN, 16),
+    "modern: 128, 128, batch 128": (MODERN, 16),
     "classic: ten layers 1024 to 64, dropout, batch 256": (CLASSIC, 1),
 }  # fmt: skip
 """Settings by what they are, and updates of all six that are timed together."""

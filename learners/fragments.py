@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from learners.results import End, credit, ended_matches
 from schemas.practice import Bools, Episodes, Floats, Head, Ints, Practice, View
 
 
@@ -91,13 +92,13 @@ def gather(
     view = world.begin(head, n_matches, seed)
     columns: dict[str, list[NDArray[Any]]] = {}
     won: list[tuple[int, float]] = []
-    ends: list[_End] = []
+    ended: list[End] = []
     for t in range(n_steps):
         choice, log_behaviour = act(t, view)
         before = view
         view, result = world.step(choice)
         won += result.matches
-        ends += _ends(t, view.first, result.matches, world.layout.pack)
+        ended += ended_matches(t, view.first, result.matches, world.layout.pack)
         step = {
             "observation": before.observation, "last_observation": result.last_observation,
             "legal": before.legal, "action": choice, "log_behaviour": log_behaviour,
@@ -112,38 +113,11 @@ def gather(
     measures = _measures(fragments, won)
     np.multiply(fragments.reward, np.float32(reward_weight), out=fragments.reward)
     if result_weight > 0:
-        _credit(fragments, ends, world.layout.pack, result_weight)
+        credit(
+            fragments.reward, fragments.valid, fragments.truncated & fragments.valid, ended,
+            world.layout.pack, result_weight,
+        )  # fmt: skip
     return fragments, measures
-
-
-_End = tuple[int, int, int, float]
-"""Step, model, number of the match among its own, and its result."""
-
-
-def _ends(t: int, first: Bools, matches: Sequence[tuple[int, float]], pack: int) -> list[_End]:
-    """Return which matches ended: those of which the next view is of a new one."""
-    if not matches:
-        return []
-    anew = np.argwhere(first.reshape(len(first), -1, pack).any(2)).tolist()
-    if [s for s, _ in anew] != [s for s, _ in matches]:
-        # a world that does not tell which match it was: nobody is credited
-        return []
-    return [(t, s, m, score) for (s, m), (_, score) in zip(anew, matches, strict=True)]
-
-
-def _credit(fragments: Fragments, ends: Sequence[_End], pack: int, weight: float) -> None:
-    """Add each match's result to the last valid row of each of its actors."""
-    begun: dict[tuple[int, int], int] = {}
-    for t, s, m, score in ends:
-        span = slice(begun.get((s, m), 0), t + 1)
-        columns = slice(m * pack, (m + 1) * pack)
-        begun[(s, m)] = t + 1
-        if fragments.truncated[s, t, columns].any():
-            continue
-        valid = fragments.valid[s, span, columns]
-        last = span.stop - 1 - valid[::-1].argmax(0)
-        there = np.flatnonzero(valid.any(0))
-        fragments.reward[s, last[there], m * pack + there] += weight * (2.0 * score - 1.0)
 
 
 def _measures(

@@ -91,6 +91,8 @@ class Made(msgspec.Struct, frozen=True, kw_only=True):
     curve: list[dict[str, Any]]
     judged: list[dict[str, Any]]
     refused: list[str]
+    data: dict[str, str] = {}
+    """Archetype -> how its rows are learned from by their age, and why."""
     whole: bool
     """False where its time was up."""
 
@@ -209,7 +211,7 @@ class _Scalars:
     def __init__(self, job: Job, plan: Plan) -> None:
         from learners.scalars import ScalarWriter
 
-        root = Path(job.scalars)
+        root, self._device = Path(job.scalars), plan.device
         self._writers = [ScalarWriter(root / plan.type / a, time.time()) for a in plan.archetypes]
 
     def __enter__(self) -> Callable[[Point, str], None]:
@@ -220,12 +222,16 @@ class _Scalars:
             writer.close()
 
     def _on_point(self, point: Point, kind: str) -> None:
+        from learners.training.memory import told_device
+
+        device = told_device(self._device) if kind == "train" else {}
         for i, writer in enumerate(self._writers):
             values = {
                 _tag(name, kind): numbers[i]
                 for name, numbers in point.values.items()
                 if i < len(numbers)
             }
+            values |= device
             writer.add(point.update, values, time.time())
 
 
@@ -233,6 +239,19 @@ def _tag(name: str, kind: str) -> str:
     if kind == "train":
         return SCALARS.get(name, name)
     return "loss/validation" if name == "loss" else f"validation/{name}"
+
+
+def _by_age(training: Training) -> dict[str, str]:
+    """Return for each archetype what its logged rows allow, beside practice."""
+    from learners.training.choice import choose
+
+    settings = training.plan.type_settings()
+    fresh = bool(settings.practice_matches) and training.kind.acts is not None
+    before = "practises in the arena; what is logged: " if fresh else ""
+    return {
+        archetype: before + choose(training.kind, rows, int(rows.policy_version.max(initial=0))).why
+        for archetype, rows in zip(training.plan.archetypes, training.held_out, strict=True)
+    }
 
 
 def _finish(job: Job, training: Training, layout: Layout, whole: bool) -> Made:
@@ -268,4 +287,5 @@ def _finish(job: Job, training: Training, layout: Layout, whole: bool) -> Made:
         stopped_at={plan.archetypes[i]: n for i, n in progress.stopped_at.items()},
         quality=found, curve=msgspec.to_builtins(progress.curve),
         judged=msgspec.to_builtins(progress.judged), refused=training.refused, whole=whole,
+        data=_by_age(training),
     )  # fmt: skip

@@ -170,6 +170,7 @@ def _section(made: Made) -> list[str]:
     return [
         page.heading(2, made.type),
         page.note(text),
+        *[page.note(why) for why in dict.fromkeys(made.data.values())][:1],
         *[page.note(f"passed over: {reason}") for reason in made.refused],
         page.figure(*_curves(made)),
         page.heading(3, "On what was held out"),

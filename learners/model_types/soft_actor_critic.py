@@ -347,7 +347,7 @@ class SoftActorCritic:
             return SacSettings(grad_clip=0.0)
         return SacSettings(
             actor=(128, 128), critic=(128, 128), layer_norm=True, updates=4_000,
-            clone_updates=100, warm_updates=500, first_temperature=0.002, first_log_std=-1.0,
+            clone_updates=100, warm_updates=500, first_temperature=0.02, first_log_std=-1.0,
             learning_rate=5e-4, practise_every=100, practice_matches=16, capacity=100_000,
             n_step=4, result_weight=8.0, polyak=0.02,
         )  # fmt: skip

@@ -96,7 +96,8 @@ class ThreatSettings(SupervisedSettings, frozen=True, kw_only=True, forbid_unkno
     least_deviation: Annotated[float, Meta(gt=0)] = 0.05
     """In deviations of all targets: nobody is surer than that."""
     calibration: Annotated[float, Meta(ge=0, lt=1)] = 0.1
-    """Share of the newest matches that no member learns from: they fix the temperature."""
+    """Share of the matches, spread over all, that no member learns from: they fix the
+    temperature."""
 
 
 class ThreatNet(nn.Module):
@@ -189,7 +190,7 @@ class ThreatStack(SupervisedStack):
             "enemies": rows.enemies,
             "target": target[where],
             "known": known[where],
-            "kept": _newest_matches(rows.match, settings.calibration),
+            "kept": spread_matches(rows.match, settings.calibration),
         }
 
     def _usable(self, columns: Columns) -> NDArray[np.bool_]:
@@ -298,14 +299,16 @@ class ThreatStack(SupervisedStack):
         return feeds(TYPE.inputs(self._layout), rows, n)
 
 
-def _newest_matches(match: NDArray[np.int64], share: float) -> NDArray[np.bool_]:
-    """Return which rows are of the newest ``share`` of matches: none of a single match."""
+def spread_matches(match: NDArray[np.int64], share: float) -> NDArray[np.bool_]:
+    """Return which rows are of a ``share`` of matches at even distances: none of a single match.
+
+    The newest ones alone may all be against one kind of opponents.
+    """
     matches = np.unique(match)
     if share == 0.0 or len(matches) < 2:
         return np.zeros(len(match), np.bool_)
     n = min(max(1, round(share * len(matches))), len(matches) - 1)
-    newest: NDArray[np.bool_] = match >= matches[-n]
-    return newest
+    return np.isin(match, matches[((np.arange(n) + 0.5) * len(matches) / n).astype(np.int64)])
 
 
 class ThreatAssessment:
@@ -321,7 +324,7 @@ class ThreatAssessment:
             return ThreatSettings()
         return ThreatSettings(
             hidden=(64, 64), batch=128, learning_rate=1e-3, updates=600, beta=0.5,
-            weight_decay=1e-2, noise=0.3,
+            weight_decay=1e-2, noise=0.3, calibration=0.2,
         )  # fmt: skip
 
     def inputs(self, layout: Layout) -> list[Port]:

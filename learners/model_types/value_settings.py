@@ -18,6 +18,10 @@ Count = Annotated[int, Meta(ge=1)]
 class ValueSettings(TypeSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a value learner is made of and how it learns; defaults are those of `modern`."""
 
+    batch: Count = 128
+    learning_rate: Positive = 5e-4
+    updates: Count = 18_000
+    practise_every: Count = 150
     method: Method = "double_dqn"
     """double_dqn where the model practises; cql, iql or awac where all there is is a log."""
     hidden: tuple[Count, ...] = (128, 128)
@@ -44,8 +48,20 @@ class ValueSettings(TypeSettings, frozen=True, kw_only=True, forbid_unknown_fiel
     largest_weight: Positive = 20.0
     """The most that one row of a log counts for the policy (iql, awac)."""
     epsilon_start: Share = 0.3
-    epsilon_end: Share = 0.05
-    epsilon_updates: Count = 2_000
+    epsilon_end: Share = 0.02
+    epsilon_updates: Count = 3_000
     """Updates over which the share of random choices in practice falls."""
-    practice_steps: Count = 64
+    practice_steps: Count = 100
     """Steps of the world in one call of `practise`."""
+    result_weight: NotNegative = 1.0
+    """What a won match adds to each actor's last reward while practising, and a lost one takes."""
+    reward_weight: NotNegative = 0.1
+    """What the archetype's own rewards count."""
+
+
+CLASSIC = ValueSettings(
+    dropout=0.2, layer_norm=False, dueling=False, n_step=1, batch=256, updates=2_000,
+    practise_every=100, practice_steps=64, epsilon_end=0.05, epsilon_updates=2_000,
+    result_weight=0.0, reward_weight=1.0,
+)  # fmt: skip
+"""What the classic presets have in common: the types' usual numbers, rewards as they are."""

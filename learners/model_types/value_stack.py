@@ -74,7 +74,8 @@ class ValueStack:
         self._fix([r.observation for r in rows])
         for i, model_rows in enumerate(rows):
             if len(model_rows):
-                self._add(i, logged_steps(model_rows, self._head))
+                share = self._settings.reward_weight
+                self._add(i, logged_steps(model_rows, self._head, share))
 
     def _fix(self, observations: Sequence[Floats]) -> None:
         if not self._counts[2] and all(len(o) for o in observations):
@@ -143,7 +144,9 @@ class ValueStack:
         if not settings.practice_matches:
             return {}
         gatherer = Gatherer(world, self._head, settings.practice_matches, seed)
-        gathered = gatherer.play(self._choose, settings.practice_steps)
+        gathered = gatherer.play(
+            self._choose, settings.practice_steps, settings.result_weight, settings.reward_weight
+        )
         self._fix([steps.observation for steps in gathered.steps])
         for i, steps in enumerate(gathered.steps):
             self._add(i, steps)
@@ -190,7 +193,7 @@ class ValueStack:
                 next_legal,
             )
         action = torch.from_numpy(rows.action[self._head])[:, None]
-        reward = torch.from_numpy(rows.reward)
+        reward = torch.from_numpy(rows.reward) * self._settings.reward_weight
         discount = torch.from_numpy(self._settings.discount * ~rows.terminated).float()
         error = reward + discount * ahead - values.gather(-1, action)[:, 0]
         constant = ((1 - discount) * reward).sum() / (1 - discount).square().sum().clamp(min=1e-6)

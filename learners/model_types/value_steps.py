@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from learners.replay.form import RowForm, Steps
+from learners.results import End, credit, ended_matches
 from learners.stack.seeds import Draws
 from schemas.practice import Bools, Episodes, Floats, Head, Ints, Layout, Practice, Result, View
 
@@ -27,17 +28,18 @@ def row_form(layout: Layout, head: Head) -> RowForm:
     return RowForm(layout.n_features, layout.n_actions[head], columns=COLUMNS)
 
 
-def logged_steps(rows: Episodes, head: Head) -> Steps:
-    """Return a log's rows; where a mask is not known (behind a truncation) the row's own stands.
+def logged_steps(rows: Episodes, head: Head, reward_weight: float = 1.0) -> Steps:
+    """Return a log's rows with a share of their rewards.
 
-    A step's choice is at best as good as what was legal there, and the mask changes slowly.
+    Where a mask is not known (behind a truncation) the row's own stands: a step's choice is at best
+    as good as what was legal there, and the mask changes slowly.
     """
     n = len(rows)
     episode, ends = _episodes(rows)
     return Steps(
         observation=rows.observation,
         action=rows.action[head],
-        reward=rows.reward,
+        reward=rows.reward * np.float32(reward_weight),
         terminated=rows.terminated,
         truncated=ends & ~rows.terminated,
         actor=np.zeros(n, np.int64),
@@ -106,20 +108,34 @@ class Gatherer:
         n_models = len(self._view.alive)
         self._won: list[list[float]] = [[] for _ in range(n_models)]
 
-    def play(self, choose: Callable[[View], tuple[Ints, Floats]], n_steps: int) -> Practised:
-        """Play on."""
-        for _ in range(n_steps):
+    def play(
+        self,
+        choose: Callable[[View], tuple[Ints, Floats]],
+        n_steps: int,
+        result_weight: float = 0.0,
+        reward_weight: float = 1.0,
+    ) -> Practised:
+        """Play on; rewards are a share of the world's and what a match's result adds."""
+        ended: list[End] = []
+        pack = self._world.layout.pack
+        for t in range(n_steps):
             before = self._view
             choice, chance = choose(before)
             self._view, result = self._world.step(choice)
             self._keep(before, choice, chance, result)
+            ended += ended_matches(t, self._view.first, result.matches, pack)
             for model, result_of_match in result.matches:
                 self._won[model].append(result_of_match)
         columns = {name: np.stack(parts, 1) for name, parts in self._columns.items()}  # [S, T, B]
+        measures = self._measures(columns)
+        columns["reward"] *= np.float32(reward_weight)
+        if result_weight > 0:
+            credit(
+                columns["reward"], columns["alive"], columns["truncated"], ended, pack,
+                result_weight,
+            )  # fmt: skip
         self._cut(columns)
-        return Practised(
-            [self._steps(columns, i) for i in range(len(self._won))], self._measures(columns)
-        )
+        return Practised([self._steps(columns, i) for i in range(len(self._won))], measures)
 
     def _keep(self, before: View, choice: Ints, chance: Floats, result: Result) -> None:
         ended = (result.terminated | result.truncated) & before.alive

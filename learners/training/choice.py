@@ -159,7 +159,9 @@ def _changes(kind: ModelType, way: Way) -> dict[str, Any]:
     if "method" in fields:
         changes["method"] = "double_dqn" if way == "off_policy" else "cql"
         if way == "offline":
-            changes["conservative"] = 1.0
+            changes |= {"conservative": 1.0, "n_step": 1}  # longer returns are the log's policy's
+    if "reward_weight" in fields:
+        changes["reward_weight"] = 1.0  # a log does not tell who won
     if "max_lag" in fields and way == "on_policy":
         changes |= {"max_lag": MAX_LAG, "clone_updates": 0}
     if "clone_updates" in fields and way != "on_policy":

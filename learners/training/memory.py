@@ -49,3 +49,15 @@ def check_memory(device: torch.device, cap_gb: float, kind: str) -> int:
         )
         raise LearnError(msg)
     return used
+
+
+def told_device(device: str) -> dict[str, float]:
+    """Return by TensorBoard's tag what is held of the device, and how busy a card is."""
+    place = torch.device(device)
+    told = {"device/memory_gb": used_bytes(place) / GB}
+    if place.type == "cuda":
+        try:
+            told["device/utilisation"] = float(torch.cuda.utilization(place))
+        except (ModuleNotFoundError, RuntimeError):
+            pass  # the driver's library for it is not installed: memory is told all the same
+    return told

@@ -127,7 +127,7 @@ def make_window(
     digest, told, sink = RowsDigest(), _Told(), pa.BufferOutputStream()
     noted = schema.with_metadata({"window_id": sealed.window_id})
     try:
-        with _writer(sink, noted, compression) as writer:
+        with archive_writer(sink, noted, compression) as writer:
             for batch in encoded_batches(rows, schema, digest):
                 told.take(batch)
                 writer.write_batch(batch, row_group_size=batch.num_rows)
@@ -163,9 +163,10 @@ class _Told:
             self.policies[found["values"]] += found["counts"]
 
 
-def _writer(
+def archive_writer(
     sink: pa.BufferOutputStream, schema: pa.Schema, compression: Compression
 ) -> pq.ParquetWriter:
+    """Return a writer of windows: what is kept as a dictionary, and what has statistics."""
     return pq.ParquetWriter(
         sink,
         schema,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import msgspec
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from learners.replay.rows import WindowError, WindowReader
@@ -100,3 +102,14 @@ def test_vectors_of_another_width_are_refused(tmp_path: Path) -> None:
     window = toy.write_window(tmp_path, toy.walk(8))
     other = Shape(observation=(5,), n_actions=toy.N_ACTIONS)
     refused(tmp_path, window, "observation must be 20 bytes a row", other)
+
+
+def test_file_without_a_column_is_refused(tmp_path: Path) -> None:
+    window = toy.write_window(tmp_path, toy.walk(8))
+    path = tmp_path / window.files[0].path
+    table = pq.read_table(path)
+    pq.write_table(table.drop_columns(["legal", "step"]), path)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    altered = msgspec.structs.replace(window.files[0], sha256=digest)
+    window = msgspec.structs.replace(window, files=[altered])
+    refused(tmp_path, window, r"\$\.file must be of columns .*; got none of legal, step")

@@ -12,6 +12,7 @@ from tests.learners.model_types.test_policies import SMALL as POLICIES
 _VALUES = ValueSettings(
     hidden=(32, 32), batch=32, learning_rate=3e-3, polyak=0.02, discount=0.9, capacity=4_000,
     practice_matches=2, practice_steps=24, practise_every=30, epsilon_updates=100, updates=240,
+    result_weight=0.0, reward_weight=1.0, epsilon_end=0.05,
 )  # fmt: skip
 
 SMALL: dict[str, TypeSettings] = {

@@ -25,6 +25,7 @@ def make(kind: Any, seeds: list[int], **changes: Any) -> ValueStack:
     small: dict[str, Any] = {
         "hidden": (32, 32), "batch": 32, "learning_rate": 3e-3, "polyak": 0.02, "discount": 0.9,
         "capacity": 4_000, "practice_matches": 2, "practice_steps": 24, "epsilon_updates": 100,
+        "result_weight": 0.0, "reward_weight": 1.0, "epsilon_end": 0.05,
     }  # fmt: skip
     settings = msgspec.structs.replace(kind.preset("modern"), **{**small, **changes})
     rates = [1.0] * len(seeds)

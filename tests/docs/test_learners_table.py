@@ -1,0 +1,20 @@
+"""The table of all models in the documentation is the one of the kept results."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from benchmarks.learners_table import BEGIN, DOCS, END, RESULTS, Kept, filled
+
+
+def test_table_is_filled_in_between_its_marks() -> None:
+    page = filled(f"a\n{BEGIN}old{END}\nb", Kept("new\n", []))
+    assert page == f"a\n{BEGIN}new\n{END}\nb"
+
+
+def test_documentation_has_the_table_of_the_results() -> None:
+    if not RESULTS.is_file():
+        pytest.skip("nothing was measured yet")
+    kept = msgspec.json.decode(RESULTS.read_bytes(), type=Kept)
+    assert kept.markdown in DOCS.read_text("utf-8")
