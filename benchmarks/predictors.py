@@ -28,6 +28,7 @@ from learners.model_types.base import Preset, Stack
 from learners.model_types.registry import model_type
 from learners.training.plan import Plan
 from learners.training.run import Hooks, Point, Training
+from learners.training.weights import copies, put_rows, stacked_weights
 from schemas.practice import ARCHETYPES, Episodes, Layout
 
 TYPES = ("threat_assessment", "spatial_vit", "temporal_transformer", "pattern_recognition")
@@ -35,6 +36,9 @@ RESULTS = Path(__file__).parent / "results" / "predictors.json"
 RESAMPLES = 2_000
 FRESH = 1_000
 """Added to the seed for the rows that judge."""
+
+AT_ONCE = ("calibration_error", "neighbour_accuracy")
+"""Measures that are no means over matches."""
 
 Measures = dict[str, NDArray[np.float64]]
 """By name, a number a match."""
@@ -66,6 +70,18 @@ def train(plan: Plan, layout: Layout, rows: Sequence[Episodes], seconds: float) 
     training.run(Hooks(on_point=tell, stop=lambda: spent() >= seconds))
     training.conclude()
     return training
+
+
+def alone(training: Training, layout: Layout) -> Stack:
+    """Return the trained models without the rows that they learned from.
+
+    A stack with rows looks at those in every judgement, too.
+    """
+    plan, stack = training.plan, training.stack
+    device = torch.device("cpu")
+    made = plan.kind.make(plan.type_settings(), layout, plan.seeds(), plan.rates(), device)
+    put_rows(stacked_weights(made), copies(stacked_weights(stack)), [True] * made.n_models)
+    return made
 
 
 def by_match(stack: Stack, rows: Sequence[Episodes]) -> list[tuple[Measures, NDArray[np.float64]]]:
@@ -122,10 +138,10 @@ def measure(
     spent = {"cpu_seconds": time.process_time() - cpu, "seconds": time.perf_counter() - wall}
     whole = training.stack.judge(fresh)
     models = {}
-    for i, (measures, counts) in enumerate(by_match(training.stack, fresh)):
+    for i, (measures, counts) in enumerate(by_match(alone(training, layout), fresh)):
         models[ARCHETYPES[i]] = {
             **worth(measures, counts, plan.seed),
-            **{k: float(v[i]) for k, v in whole.items() if k == "calibration_error"},
+            **{k: float(v[i]) for k, v in whole.items() if k in AT_ONCE},
         }
     return {
         "settings": plan.settings,
@@ -142,8 +158,8 @@ def table(name: str, found: Mapping[str, Any]) -> str:
     """Return the models of one stack as Markdown."""
     models = found["models"]
     first = next(iter(models.values()))
-    others = [k for k in first["intervals"] if k not in ("loss", "trivial")]
-    others += [k for k in ("calibration_error",) if k in first and k not in others]
+    others = [k for k in first["intervals"] if k not in ("loss", "trivial", *AT_ONCE)]
+    others += [k for k in AT_ONCE if k in first]
     head = ["archetype", "matches", "loss", "trivial", "better by", *others]
     lines = [
         f"{name}: {found['updates']} updates, {found['cpu_seconds']} CPU s",
