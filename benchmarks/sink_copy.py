@@ -1,6 +1,7 @@
 """Storage: binary COPY beside executemany on the same rows, and the archiver's way to Parquet.
 
     python -m benchmarks.sink_copy --rounds 3          # about a minute a round
+    python -m benchmarks.sink_copy --parts archiver    # the other part as it was measured last
 
 Every round stores the same rows in each way in databases of a server of its own (TimescaleDB where
 `make timescale` was done, and PostgreSQL), and checks that they hold the same. Each way begins with
@@ -15,6 +16,7 @@ Exit codes: 0 all targets are met, 1 one is missed or the stores differ, 130 int
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import platform
@@ -36,6 +38,7 @@ from psycopg.types.json import Jsonb
 
 from benchmarks.sink_rows import SHAPES, game_of, make_rows
 from infra import logs
+from infra.processes import GC_THRESHOLD
 from infra.timescale.database import LocalDatabase, Runner
 from infra.timescale.postgres import find_server, has_tree
 from schemas.arrow import RowsDigest, encoded_batches, experience_schema, rows_digest
@@ -52,7 +55,6 @@ from schemas.records import (
 from streams.archiver.files import Compression, make_window, store_window
 from streams.archiver.store import ArchiveStore
 from streams.archiver.windows import SealedWindow, WindowFold
-from streams.memory import keep_freed_memory
 from streams.timescale.columns import COLUMNS, NAMES
 from streams.timescale.store import Batch, Place, Store, stored_digests
 
@@ -64,6 +66,7 @@ PACK = 48
 BATCH_PACKS = 42
 WINDOW_ROWS = 5_000
 WAYS: tuple[Compression, ...] = ("lz4", "zstd", "none")
+PARTS = ("database", "archiver")
 TARGETS = {"COPY times executemany, CPU": 4.0, "archiver rows a CPU second": 200_000.0}
 
 
@@ -79,10 +82,11 @@ def main() -> int:
     """Run all rounds, print the table and write the result."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.sink_copy", description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--parts", default=",".join(PARTS), help="%(default)s, or one of them")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     options = parser.parse_args()
     try:
-        result = measure(options.rounds)
+        result = measure(options.rounds, options.parts.split(","))
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
@@ -91,28 +95,36 @@ def main() -> int:
     return 0 if all(result["met"].values()) else 1
 
 
-def measure(rounds: int) -> dict[str, Any]:
-    """Return the figures of all shapes on all servers of this machine."""
+def measure(rounds: int, parts: Sequence[str] = PARTS) -> dict[str, Any]:
+    """Return the figures of the parts, and those of the others as they were stored last."""
     logs.configure("bench", "warning")
-    keep_freed_memory()  # as archiver and sink do
+    gc.set_threshold(*GC_THRESHOLD)  # as in the processes
+    found = json.loads(RESULT.read_bytes()) if RESULT.exists() else {}
     folder = Path(tempfile.mkdtemp(prefix="bench-", dir=_home()))
+    try:
+        if "database" in parts:
+            found["database"] = _on_all_servers(folder, rounds)
+        if "archiver" in parts:
+            found["archiver"] = {shape: _archive(shape, folder, rounds) for shape in SHAPES}
+    finally:
+        shutil.rmtree(folder)
+    return _result(found["database"], found["archiver"], rounds)
+
+
+def _on_all_servers(folder: Path, rounds: int) -> dict[str, Any]:
     runners: list[Runner] = [
         *(("tree",) if has_tree() else ()),
         *(("plain",) if find_server() is not None else ()),
     ]
     stores: dict[str, Any] = {}
-    try:
-        for runner in runners:
-            local = LocalDatabase(folder / runner, runner)
-            try:
-                settings = local.start()
-                stores[runner] = {s: _compare(settings, s, rounds) for s in SHAPES}
-            finally:
-                local.wipe()
-        archive = {shape: _archive(shape, folder, rounds) for shape in SHAPES}
-    finally:
-        shutil.rmtree(folder)
-    return _result(stores, archive, rounds)
+    for runner in runners:
+        local = LocalDatabase(folder / runner, runner)
+        try:
+            settings = local.start()
+            stores[runner] = {s: _compare(settings, s, rounds) for s in SHAPES}
+        finally:
+            local.wipe()
+    return stores
 
 
 def _result(stores: dict[str, Any], archive: dict[str, Any], rounds: int) -> dict[str, Any]:
@@ -298,7 +310,7 @@ def _seal(folder: Path, store: ArchiveStore, records: list[bytes], game: Game) -
 def _cpu_of_call(call: Callable[[], object], rounds: int) -> float:
     """Median CPU seconds of a call, all threads."""
     found = []
-    for _ in range(max(rounds, 3) * 2 + 1):
+    for _ in range(rounds * 2 + 1):
         begin = time.process_time()
         call()
         found.append(time.process_time() - begin)

@@ -160,9 +160,6 @@ def _sink(settings: Settings) -> None:
 
 def _keep(settings: Settings, name: str, keeper: "Archiver | Sink") -> None:
     """Run what stores experience, and say now and then how far it is."""
-    from streams.memory import keep_freed_memory
-
-    keep_freed_memory()
 
     async def report(metrics: "MetricWriter") -> None:
         while True:

@@ -18,7 +18,7 @@ from infra.kafka.errors import BrokerError
 from infra.kafka.java import JavaRunner
 from infra.kafka.ports import free_ports, is_free
 from infra.kafka.server import StateFile, await_answer, command_line, run_command
-from infra.kafka.wire import serving_brokers
+from infra.kafka.wire import refusal
 
 HOST = "127.0.0.1"
 START_S = 90.0
@@ -90,7 +90,7 @@ class LocalBroker:
     def serving(self) -> bool:
         """Whether the broker answers clients."""
         state = self._state_file.load()
-        return state is not None and _refusal(state) is None
+        return state is not None and refusal(HOST, state.port) is None
 
     def start(self, timeout_s: float = START_S) -> str:
         """Starts the broker, or finds it running; returns its address once it answers clients.
@@ -161,16 +161,7 @@ class LocalBroker:
 
     def _await(self, state: BrokerState, timeout_s: float) -> None:
         who = f"the broker at {state.bootstrap}"
-        await_answer(lambda: _refusal(state), self._runner, who, timeout_s)
-
-
-def _refusal(state: BrokerState) -> str | None:
-    """None when the broker serves clients, else what is in the way."""
-    try:
-        serves = (HOST, state.port) in serving_brokers(HOST, state.port)
-    except OSError as error:
-        return str(error)
-    return None if serves else "it has not joined its cluster yet"
+        await_answer(lambda: refusal(HOST, state.port), self._runner, who, timeout_s)
 
 
 def _default_runner() -> RunnerName:

@@ -15,7 +15,7 @@ from infra.kafka.errors import BrokerError
 from infra.kafka.java import CLASSES, FORMATTED, PREPARED, JavaRunner
 from infra.kafka.ports import free_ports
 from infra.kafka.server import await_answer
-from infra.kafka.wire import serving_brokers
+from infra.kafka.wire import refusal
 
 START_S = 120.0
 ARCHIVE_S = 120.0
@@ -38,7 +38,7 @@ def prepare() -> None:
         runner.make_folder(port, controller_port)
         shutil.copytree(folder / "broker" / "data", folder / "formatted")
         runner.launch(port, controller_port)
-        _await(runner, port)
+        await_answer(lambda: refusal("127.0.0.1", port), runner, "the broker", START_S)
         runner.stop(wait_s=ARCHIVE_S)
         (folder / "formatted").rename(FORMATTED)
         if archive.exists():
@@ -46,16 +46,6 @@ def prepare() -> None:
     finally:
         runner.kill()
         shutil.rmtree(folder)
-
-
-def _await(runner: JavaRunner, port: int) -> None:
-    def refusal() -> str | None:
-        try:
-            return None if serving_brokers("127.0.0.1", port) else "it serves no one yet"
-        except OSError as error:
-            return str(error)
-
-    await_answer(refusal, runner, "the broker", START_S)
 
 
 if __name__ == "__main__":

@@ -62,3 +62,12 @@ def _exactly(connection: socket.socket, size: int) -> bytes:
             raise ConnectionResetError(message)
         parts += part
     return bytes(parts)
+
+
+def refusal(host: str, port: int) -> str | None:
+    """None when a broker serves clients at an address, else what is in the way."""
+    try:
+        serves = (host, port) in serving_brokers(host, port)
+    except OSError as error:
+        return str(error)
+    return None if serves else "it has not joined its cluster yet"

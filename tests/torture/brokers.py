@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import time
 import uuid
 from pathlib import Path
 from typing import Protocol
@@ -13,10 +12,10 @@ from aiokafka.client import AIOKafkaClient, CoordinationType
 from aiokafka.errors import KafkaError
 
 from infra.kafka.broker import LocalBroker
-from infra.kafka.errors import BrokerError
 from infra.kafka.java import JavaRunner
 from infra.kafka.ports import free_ports
-from infra.kafka.wire import serving_brokers
+from infra.kafka.server import await_answer
+from infra.kafka.wire import refusal
 
 HOST = "127.0.0.1"
 START_S = 120.0
@@ -140,20 +139,8 @@ class ThreeBrokers:
             node.wipe()
 
     def _await(self, i: int) -> None:
-        until = time.monotonic() + START_S
-        while not _serves(self._ports[i]):
-            if not self._nodes[i].alive() or time.monotonic() > until:
-                tail = self._nodes[i].log_tail()
-                msg = f"node {i + 1} of three must serve within {START_S:.0f} s; got\n{tail}"
-                raise BrokerError(msg)
-            time.sleep(0.1)
-
-
-def _serves(port: int) -> bool:
-    try:
-        return (HOST, port) in serving_brokers(HOST, port)
-    except OSError:
-        return False
+        who = f"node {i + 1} of three"
+        await_answer(lambda: refusal(HOST, self._ports[i]), self._nodes[i], who, START_S)
 
 
 async def leader_and_coordinator(
