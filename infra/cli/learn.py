@@ -180,4 +180,4 @@ def train(
     else:
         show(render_text(found))
         print(summary(found), f"report: {page}", sep="\n", file=sys.stderr)
-    raise typer.Exit(int(Exit.FAILED if found.failed else Exit.OK))
+    raise typer.Exit(int(Exit.OK if found.complete else Exit.FAILED))

@@ -91,6 +91,7 @@ class Made(msgspec.Struct, frozen=True, kw_only=True):
     curve: list[dict[str, Any]]
     judged: list[dict[str, Any]]
     refused: list[str]
+    """Checkpoints that were passed over, and models that could not be exported."""
     data: dict[str, str] = {}
     """Archetype -> how its rows are learned from by their age, and why."""
     whole: bool
@@ -275,17 +276,20 @@ def _finish(job: Job, training: Training, layout: Layout, whole: bool) -> Made:
         for archetype in plan.archetypes
     ]  # fmt: skip
     models = Path(job.models)
+    refused: dict[str, str] = {}
     folders = deliver(
-        training, layout, wanted, lambda a: free_folder(models, model_name(plan.type, a)), more
-    )
+        training, layout, wanted, lambda a: free_folder(models, model_name(plan.type, a)), more,
+        refused,
+    )  # fmt: skip
     progress = training.progress
     return Made(
         type=plan.type, plan=msgspec.to_builtins(plan),
-        folders={a: str(f) for a, f in zip(plan.archetypes, folders, strict=True)},
+        folders={archetype: str(folder) for archetype, folder in folders.items()},
         n_updates=progress.n_updates, seconds=progress.seconds, cpu_s=time.process_time(),
         peak_bytes=training.peak_bytes,
         stopped_at={plan.archetypes[i]: n for i, n in progress.stopped_at.items()},
         quality=found, curve=msgspec.to_builtins(progress.curve),
-        judged=msgspec.to_builtins(progress.judged), refused=training.refused, whole=whole,
+        judged=msgspec.to_builtins(progress.judged), whole=whole,
+        refused=[*training.refused, *(f"{a} has no version: {why}" for a, why in refused.items())],
         data=_by_age(training),
     )  # fmt: skip

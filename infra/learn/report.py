@@ -88,7 +88,7 @@ def _line(made: Made, archetype: str) -> Line:
         value=quality.get("value"), low=low, high=quality.get("high"), n=quality["n"],
         target=target, met=met, missed_by=0.0 if met or low is None else target - low,
         updates=made.stopped_at.get(archetype, made.n_updates), minutes=made.seconds / 60.0,
-        memory_gb=made.peak_bytes / 1e9, folder=made.folders[archetype],
+        memory_gb=made.peak_bytes / 1e9, folder=made.folders.get(archetype, ""),
     )  # fmt: skip
 
 
@@ -127,7 +127,9 @@ def summary(report: Report) -> str:
         f"{sum(line.met for line in lines)} of {len(lines)} models met their target, in"
         f" {clock(report.seconds)} on {report.device}, {report.parallel} at a time"
     )
-    return "\n".join([first, *(f"{name}: {why}" for name, why in report.failed.items())])
+    told = [f"{made.type}: {why}" for made in report.trainings for why in made.refused]
+    told += [f"{name}: {why}" for name, why in report.failed.items()]
+    return "\n".join([first, *told])
 
 
 def render_markdown(report: Report) -> str:
@@ -137,7 +139,7 @@ def render_markdown(report: Report) -> str:
     told = [
         f"Preset `{report.preset}`, seed {report.seed}, {report.samples:,} bootstrap rows an"
         f" archetype, {report.device}, {report.parallel} types at a time: {clock(report.seconds)}"
-        f" for all of it, {cpu_s:,.0f} CPU seconds of training.",
+        f" for all of it, {cpu_s:,.0f} CPU seconds.",
         f"{sum(line.met for line in lines)} of {len(lines)} models met their target.",
         *(f"{name} failed: {why}" for name, why in report.failed.items()),
         "",

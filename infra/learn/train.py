@@ -40,6 +40,13 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     failed: dict[str, str] = {}
     """Type -> why nothing came of it."""
 
+    @property
+    def complete(self) -> bool:
+        """Whether every model that was asked for has a version."""
+        return not self.failed and all(
+            len(made.folders) == len(made.plan["archetypes"]) for made in self.trainings
+        )
+
 
 class Work(msgspec.Struct, frozen=True, kw_only=True):
     """Where trainings read and write, and what is exported."""

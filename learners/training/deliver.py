@@ -15,6 +15,7 @@ from learners.export import (
     MANIFEST,
     MODEL,
     WEIGHTS,
+    ExportError,
     OnnxTemplate,
     outputs_of,
     weights_of,
@@ -121,8 +122,9 @@ def deliver(
     wanted: Wanted,
     place: Callable[[str], Path],
     more: Sequence[Mapping[str, Any]],
-) -> list[Path]:
-    """Write a version of each model of a finished training; returns their folders.
+    refused: dict[str, str] | None = None,
+) -> dict[str, Path]:
+    """Write a version of each model of a finished training; returns their folders by archetype.
 
     Args:
         training: after `Training.run`.
@@ -130,19 +132,30 @@ def deliver(
         wanted: forms to choose among.
         place: archetype -> a folder that is not there yet.
         more: what else each manifest holds, one a model.
+        refused: takes why a model has no version: its graph does not do what torch does. Without
+            it, that is an error.
+
+    Raises:
+        ExportError: no form of a model is near enough to torch, and there is no ``refused``.
     """
     plan = plan_of_weights(training)
     renderer = Renderer(training.kind, layout, training.stack)
-    folders = []
+    folders: dict[str, Path] = {}
     for i, archetype in enumerate(plan.archetypes):
-        rendered = renderer.render(i, training.held_out[i], wanted)
+        try:
+            rendered = renderer.render(i, training.held_out[i], wanted)
+        except ExportError as error:
+            if refused is None:
+                raise
+            refused[archetype] = str(error)
+            continue
         folder = place(archetype)
         manifest = version_manifest(
             training.kind, layout, plan, i, training.progress.n_updates, rendered
         )
         manifest |= {"optimised": wanted.optimise, "version": folder.name, **more[i]}
         write_version(folder, rendered.model, rendered.weights, manifest)
-        folders.append(folder)
+        folders[archetype] = folder
     return folders
 
 

@@ -75,7 +75,7 @@ def trained(request: pytest.FixtureRequest, tmp_path_factory: Any) -> Iterator[T
         training, LAYOUT, Wanted(forms=("fp32",)), lambda archetype: root / archetype / "v0001",
         [{"model": f"toy-{archetype}"} for archetype in training.plan.archetypes],
     )  # fmt: skip
-    yield Trained(training, points, folders)
+    yield Trained(training, points, list(folders.values()))
 
 
 def test_no_type_was_left_out() -> None:
