@@ -2,6 +2,7 @@
 
     make bench-learn                                # writes benchmarks/results/learn.json
     make bench-learn ARGS="--parts replay --rounds 5 --json"
+    make bench-learn ARGS="--parts none --docs docs/performance.md"  # the last results there
 
 Each part is a module `benchmarks/learn_<part>.py` with `measure(rounds) -> dict`: its `rows` are
 printed as a table, its `targets` are judged. A part run alone leaves the others' last results in
@@ -27,7 +28,15 @@ import torch
 ROOT = Path(__file__).parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "learn.json"
 NOT_THERE = "not there"
-PARTS = ["replay", "windows", "stacked", "onnx", "rotation"]
+TITLES = {
+    "replay": "Replay beside cpprb and Stable-Baselines3",
+    "windows": "Windows beside lists of a fixed size",
+    "stacked": "Six stacked DQNs beside six in a row",
+    "onnx": "One decision in onnxruntime beside torch eager",
+    "rotation": "54 models in one process, asked in rotation",
+}
+PARTS = list(TITLES)
+BEGIN, END = "<!-- learn: made by benchmarks/learn.py -->", "<!-- /learn -->"
 
 
 def say(text: str) -> None:
@@ -80,6 +89,28 @@ def target(name: str, value: float | None, bound: str, limit: float) -> dict[str
     return {"name": name, "value": round(value, 2), "bound": bound, "limit": limit, "met": met}
 
 
+def lines_of(part: str, result: dict[str, Any]) -> list[str]:
+    """Return a part's table and targets as lines of Markdown."""
+    machine = result["machine"]
+    where = (
+        f"Measured {result['measured'][:10]} on {machine['cores']} cores ({machine['cpu']}) at a"
+        f" load of {machine['load']}, {result['rounds']} rounds, Python {machine['python']}, torch"
+        f" {machine['torch']}."
+    )
+    peers = ", ".join(f"{name} {version}" for name, version in result.get("peers", {}).items())
+    told = [*table(result["rows"]), "", *judged(result["targets"])]
+    return [f"### {TITLES[part]}", "", f"{where} {peers}".strip(), "", *told, ""]
+
+
+def document(path: Path, results: dict[str, Any]) -> None:
+    """Write all parts' last results between the marks of a document."""
+    before, _, rest = path.read_text(encoding="utf-8").partition(BEGIN)
+    _, _, after = rest.partition(END)
+    lines = [line for part in PARTS if part in results for line in lines_of(part, results[part])]
+    text = "\n".join([before + BEGIN, *lines, END + after])
+    path.write_text(text, encoding="utf-8")
+
+
 def arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
@@ -89,8 +120,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=7, help="of each measurement (default 7)")
     parser.add_argument("--result", type=Path, default=RESULT)
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
+    parser.add_argument("--docs", type=Path, help="a document to put the tables into")
     options = parser.parse_args()
-    options.parts = options.parts.split(",")
+    options.parts = [] if options.parts == "none" else options.parts.split(",")
     unknown = [p for p in options.parts if p not in PARTS or not present(p)]
     if unknown or options.rounds < 1:
         known = ", ".join(p for p in PARTS if present(p))
@@ -119,6 +151,8 @@ def main() -> int:
     except KeyboardInterrupt:
         say("benchmarks.learn: interrupted; the parts that were finished are written")
         return 130
+    if options.docs:
+        document(options.docs, results)
     chosen = {part: results[part] for part in options.parts}
     if options.json:
         print(json.dumps(chosen))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -31,7 +31,6 @@ class Exported:
     """One model."""
 
     type: str
-    archetype: str
     graph: nn.Module
     """Torch's own."""
     full: bytes
@@ -45,27 +44,24 @@ class Exported:
 
 
 @functools.cache
-def recorded() -> dict[str, Episodes]:
-    """Return rows of each archetype."""
-    return episodes(ArenaPractice(), N_ROWS, maps=True)
+def recorded() -> Episodes:
+    """Return rows of one archetype."""
+    name = ARCHETYPES[0]
+    return episodes(ArenaPractice([name]), N_ROWS, maps=True)[name]
 
 
-def exported(type_name: str, preset: Preset, n_archetypes: int) -> Iterator[Exported]:
-    """Yield models of a type, one an archetype; each is made alone, for stacks of six are large."""
+@functools.cache
+def exported(type_name: str, preset: Preset) -> Exported:
+    """Return a model of a type, made alone: a stack of six of the largest ones is large."""
     kind, layout = model_type(type_name), ArenaPractice().layout
     inputs, outputs = kind.inputs(layout), kind.outputs(layout)
-    template: OnnxTemplate | None = None
-    for seed, archetype in enumerate(ARCHETYPES[:n_archetypes]):
-        rows = recorded()[archetype]
-        stack = kind.make(kind.preset(preset), layout, [seed], [1.0], torch.device("cpu"))
-        stack.fit([rows])
-        graph = stack.graph(0)
-        found = stack.feeds(rows, N_FEEDS)
-        feeds = {p.name: np.ascontiguousarray(found[p.name]) for p in inputs}
-        if template is None:
-            template = OnnxTemplate(graph, inputs, outputs, feeds)
-        full = template.render(weights_of(graph))
-        yield Exported(type_name, archetype, graph, full, next_step(feeds, full, inputs, outputs))
+    stack = kind.make(kind.preset(preset), layout, [0], [1.0], torch.device("cpu"))
+    stack.fit([recorded()])
+    graph = stack.graph(0)
+    found = stack.feeds(recorded(), N_FEEDS)
+    feeds = {p.name: np.ascontiguousarray(found[p.name]) for p in inputs}
+    full = OnnxTemplate(graph, inputs, outputs, feeds).render(weights_of(graph))
+    return Exported(type_name, graph, full, next_step(feeds, full, inputs, outputs))
 
 
 def next_step(

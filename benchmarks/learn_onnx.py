@@ -77,7 +77,7 @@ def measure(rounds: int) -> dict[str, Any]:
     rows = []
     for preset in PRESETS:
         for name in names():
-            model = next(exported(name, preset, 1))
+            model = exported(name, preset)
             rows.append(measure_model(model, preset, rounds))
     targets = []
     for preset in PRESETS:

@@ -2,8 +2,9 @@
 
     make bench-learn ARGS="--parts rotation"
 
-Six archetypes of nine types, each with weights of its own, in sessions as games and exports open
-them. Whoever is asked next was asked 54 decisions ago: its weights are not in the nearest caches.
+Six archetypes of nine types, each with its own copy of the weights (fresh ones, the same for the
+six), in sessions as games and exports open them. Whoever is asked next was asked 54 decisions ago:
+its weights are not in the nearest caches.
 Every preset and form has a process of its own; its memory is what it grows by while loading and
 while being asked.
 """
@@ -21,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.learn import target
-from benchmarks.learn_models import Exported, exported
+from benchmarks.learn_models import exported
 from benchmarks.learn_timing import resident
 from learners.export import open_session
 from learners.exporting import Form, make_form
@@ -30,7 +31,7 @@ from learners.model_types.registry import names
 from schemas.practice import ARCHETYPES
 
 KINDS: list[tuple[Preset, list[Form]]] = [
-    ("modern", ["fp32", "fp16", "int8"]), ("classic", ["fp16", "int8"])
+    ("modern", ["fp32", "fp16", "int8"]), ("classic", ["fp16"])
 ]  # fmt: skip
 TURNS = {"modern": 20, "classic": 3}
 """Rotations a round: each asks all 54 models once."""
@@ -39,21 +40,20 @@ N_FEEDS = 8
 
 
 def write(folder: Path, preset: Preset, forms: list[Form]) -> None:
-    """Export all models of a preset, each form into a folder of its own."""
+    """Write all models of a preset, each form into a folder of its own."""
     for form in forms:
         (folder / form).mkdir()
-    for name in names():
-        for model in exported(name, preset, len(ARCHETYPES)):
-            _write_one(folder, model, forms)
-
-
-def _write_one(folder: Path, model: Exported, forms: list[Form]) -> None:
-    file = f"{model.archetype}-{model.type}"
-    for form in forms:
-        data = make_form(model.full, form, model.feeds)
-        (folder / form / f"{file}.onnx").write_bytes(data)
-        arrays = {k: v[:N_FEEDS] for k, v in model.feeds.items()}
-        np.savez(folder / form / f"{file}.npz", **arrays)  # type: ignore[arg-type]
+        for name in names():
+            model = exported(name, preset)
+            data = make_form(model.full, form, model.feeds)
+            arrays: dict[str, Any] = {k: v[:N_FEEDS] for k, v in model.feeds.items()}
+            first = folder / form / f"{ARCHETYPES[0]}-{name}"
+            first.with_suffix(".onnx").write_bytes(data)
+            np.savez(first.with_suffix(".npz"), **arrays)
+            for archetype in ARCHETYPES[1:]:
+                for kind in (".onnx", ".npz"):
+                    other = folder / form / f"{archetype}-{name}{kind}"
+                    other.hardlink_to(first.with_suffix(kind))
 
 
 def ask(folder: Path, n_turns: int) -> dict[str, Any]:

@@ -52,14 +52,14 @@ class Trial(msgspec.Struct, frozen=True):
 
 TRIALS: dict[Part, Trial] = {
     "cartpole": Trial(
-        CARTPOLE, 6, 50,
+        CARTPOLE, 3, 50,
         {
             "CleanRL dqn.py": (488.69, 16.11, 500_000),
             "Stable-Baselines3 Zoo dqn": (500.0, 0.0, 50_000),
         },
     ),
     "lander": Trial(
-        LANDER, 4, 50,
+        LANDER, 3, 50,
         {"Stable-Baselines3 Zoo dqn, LunarLander-v2": (154.382, 79.241, 100_000)},
     ),
 }  # fmt: skip
@@ -74,7 +74,7 @@ OFFLINE: dict[str, dict[str, Any]] = {
 }
 """Cloning is AWAC whose advantages count for nothing."""
 
-N_ROWS, N_UPDATES, N_SEEDS, N_EPISODES = 20_000, 5_000, 6, 50
+N_ROWS, N_UPDATES, N_SEEDS, N_EPISODES = 20_000, 3_000, 3, 50
 
 
 def make(settings: ValueSettings, control: Control, seeds: list[int]) -> ValueStack:

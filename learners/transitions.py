@@ -33,10 +33,9 @@ class Transitions:
         return [torch.zeros(n_models, n_rows, w, device=self._device) for w in self._widths]
 
     def set_logged(self, rows: Sequence[Episodes], reward_weight: float = 1.0) -> None:
-        """Take logged rows [S] in place of the ones before, their rewards weighted; [] for none."""
-        self.n_logged = np.zeros_like(self.n_gathered)
-        self.n_logged[: len(rows)] = [len(r) for r in rows]
-        self._logged = self._empty(len(self.n_logged), int(self.n_logged.max(initial=0)))
+        """Take logged rows [S] in place of the ones before, their rewards weighted."""
+        self.n_logged = np.array([len(r) for r in rows])
+        self._logged = self._empty(len(rows), int(self.n_logged.max(initial=0)))
         for i, r in enumerate(rows):
             columns = (
                 r.observation, r.aim, reward_weight * r.reward, r.next_observation, r.terminated,

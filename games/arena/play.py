@@ -44,7 +44,7 @@ class _Asked(NamedTuple):
 
 
 class ArenaMatches:
-    """Many matches at a time: world k's packs are of archetype k modulo six, home is ours.
+    """Many matches at a time, home is ours; both packs of a world are of one archetype.
 
     The policy decides for `settings.FOLLOWED`'s packs; the other archetypes' packs are led by their
     script, with `scripted_epsilon` of their choices drawn at random. With the same seed,
@@ -67,7 +67,8 @@ class ArenaMatches:
         self._arena = Arena(n)
         self._degree = np.full((2, 1, n), 2, np.int64)
         self._degree[1] = settings.difficulty
-        self._kinds = np.arange(n) % len(ARCHETYPES)
+        self._kinds = (np.arange(n) - settings.champion_worlds) % len(ARCHETYPES)
+        self._kinds[: settings.champion_worlds] = ARCHETYPES.index(FOLLOWED)
         self._streams = RowRandom(np.zeros(n * P, np.uint64))
         self._aims = np.random.default_rng([match_seed("live", self._seed, "aims")])
         self._begin(np.arange(n))

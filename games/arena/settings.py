@@ -23,6 +23,8 @@ class ArenaSettings(LiveSettings, frozen=True, kw_only=True, forbid_unknown_fiel
 
     difficulty: Annotated[int, Meta(ge=0, le=4)] = 2
     """How well the opponents play."""
+    champion_worlds: Annotated[int, Meta(ge=0, le=1024)] = 0
+    """How many of the worlds are the champion's archetype's alone; the others are dealt evenly."""
 
 
 def arena_settings(game: Game) -> ArenaSettings:

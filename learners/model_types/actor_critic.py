@@ -50,6 +50,8 @@ class OnPolicySettings(TypeSettings, frozen=True, kw_only=True, forbid_unknown_f
     """Updates of cloning before the first practice."""
     clone_scale: Rule = 1.0
     """Advantages (of deviation 1) are divided by it before exp; 0 clones all rows alike."""
+    fresh_moments: bool = False
+    """Whether the optimiser's moments begin anew when cloning is over."""
     anneal: bool = True
     """Whether the learning rate falls linearly to 0 over `updates`."""
 
@@ -143,6 +145,9 @@ class OnPolicyStack(PolicyStack):
         logits, values = self._forward(batch)
         loss, scalars = self._loss(batch, logits, values, cloning)
         told = self._told(loss, scalars)
+        settings = self._settings
+        if settings.fresh_moments and not cloning and self._n_updates == settings.clone_updates:
+            self._optimiser.forget()
         self._optimiser.step(loss.sum())
         self._n_updates += 1
         if self._settings.anneal:

@@ -63,8 +63,6 @@ class SacSettings(TypeSettings, frozen=True, kw_only=True, forbid_unknown_fields
     """Steps of gathered play whose rewards are summed before the critics bootstrap."""
     clone_updates: Annotated[int, Meta(ge=0)] = 0
     """Updates in which the actor only copies logged aims while the critics learn already."""
-    warm_updates: Annotated[int, Meta(ge=0)] = 0
-    """Updates after these in which only the critics learn, from practice with these aims."""
     random_start: Share = 0.0
     """Share of the first practice's steps that is drawn uniformly, where nothing was logged."""
 
@@ -175,11 +173,6 @@ class SacStack(PolicyStack):
         logged = bool((self._rows.n_logged > 0).all())
         return logged and self._n_updates < self._settings.clone_updates
 
-    @property
-    def _warming(self) -> bool:
-        settings = self._settings
-        return self._cloning or self._n_updates < settings.clone_updates + settings.warm_updates
-
     def update(self) -> Update:
         """Take one step of critics, actor and temperature."""
         if (self._rows.sizes == 0).any():
@@ -232,12 +225,11 @@ class SacStack(PolicyStack):
             value = self._critics(x, aim, fixed=True).min(0).values
             temperature = self._temperature.log.detach().exp()
             loss = per_model(temperature * log_prob - value)
-        if self._cloning or not self._warming:
-            self._optimisers["actor"].step(loss.sum())
+        self._optimisers["actor"].step(loss.sum())
         return loss, log_prob.detach()
 
     def _learn_temperature(self, log_prob: torch.Tensor) -> torch.Tensor:
-        if not self._warming:
+        if not self._cloning:
             log = self._temperature.log[:, 0]
             loss = losses.temperature_loss(log, log_prob, self._settings.target_entropy)
             self._optimisers["temperature"].step(loss.sum())
@@ -263,13 +255,7 @@ class SacStack(PolicyStack):
         )  # fmt: skip
         self._fix_by(fragments)
         self._rows.add(fragments, settings.n_step, settings.discount)
-        self._drop_log()
         return measures
-
-    def _drop_log(self) -> None:
-        """Let logged rows go once there are gathered ones that are paid for their results, too."""
-        if self._settings.result_weight > 0 and (self._rows.n_gathered > 0).all():
-            self._rows.set_logged([])
 
     def _decide(self, view: View, noise: torch.Tensor | None) -> tuple[Floats, Floats]:
         with torch.no_grad():
@@ -331,7 +317,6 @@ class SacStack(PolicyStack):
 
     def _restore_rows(self, state: Mapping[str, torch.Tensor]) -> None:
         self._rows.restore(state, "rows.")
-        self._drop_log()
 
 
 class SoftActorCritic:
@@ -346,10 +331,10 @@ class SoftActorCritic:
         if name == "classic":
             return SacSettings(grad_clip=0.0)
         return SacSettings(
-            actor=(128, 128), critic=(128, 128), layer_norm=True, updates=4_000,
-            clone_updates=100, warm_updates=500, first_temperature=0.02, first_log_std=-1.0,
-            learning_rate=5e-4, practise_every=100, practice_matches=16, capacity=100_000,
-            n_step=4, result_weight=8.0, polyak=0.02,
+            actor=(128, 128), critic=(128, 128), layer_norm=True, updates=5_000,
+            clone_updates=600, first_temperature=0.05, first_log_std=-1.5, learning_rate=5e-4,
+            discount=0.98, polyak=0.01, practise_every=100, practice_matches=8,
+            capacity=100_000, result_weight=2.0,
         )  # fmt: skip
 
     def inputs(self, layout: Layout) -> list[Port]:

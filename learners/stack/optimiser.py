@@ -142,6 +142,15 @@ class StackedAdamW:
             amsgrad=False, maximize=False,
         )  # fmt: skip
 
+    def forget(self) -> None:
+        """Begin anew with zero moments, where gradients of another scale are to come.
+
+        Second moments remember a thousand steps: large gradients of before make steps too small.
+        """
+        self._first.zero_()
+        self._second.zero_()
+        self.n_steps = 0
+
     def state(self) -> dict[str, torch.Tensor]:
         """Return copies of moments, gathered gradients, rates and counts."""
         kept = {"first": self._first, "second": self._second, "gathered": self._gathered}

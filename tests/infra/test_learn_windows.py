@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -25,7 +26,8 @@ N_STEPS, STEP_MS = 40, 50
 
 @pytest.fixture(scope="module")
 def settled() -> list[Row]:
-    matches, run = ArenaMatches(arena_settings(described()), 3, "w1"), Run(described())
+    evenly = msgspec.structs.replace(arena_settings(described()), champion_worlds=0)
+    matches, run = ArenaMatches(evenly, 3, "w1"), Run(described())
     for k in range(N_STEPS):
         events = list(matches.step(10_000 + STEP_MS * k).events)
         for at in range(0, len(events), 400):

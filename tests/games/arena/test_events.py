@@ -217,3 +217,13 @@ def test_description_that_does_not_fit_is_refused() -> None:
     document["archetypes"]["mage"]["reward"] = "wizard@1"
     with pytest.raises(SchemaError, match=r"\$.archetypes.mage.reward must be one of"):
         parse_game(document)
+
+
+@pytest.mark.parametrize(("champions", "n"), [(0, 2), (6, 7), (12, 12)])
+def test_worlds_are_the_champions_and_then_dealt_evenly(champions: int, n: int) -> None:
+    settings = msgspec.structs.replace(arena_settings(described()), champion_worlds=champions)
+    step = ArenaMatches(settings, 1, "a").step(10_000)
+    worlds = {(e.world, e.archetype) for e in step.events if isinstance(e, Decision)}
+    dealt = Counter(archetype for _, archetype in worlds)
+    others = {name: 2 if champions == 0 else 1 for name in ARCHETYPES if name != FOLLOWED}
+    assert dealt == {FOLLOWED: n} | (others if champions < 12 else {})

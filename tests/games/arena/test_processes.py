@@ -32,7 +32,12 @@ MODEL = "arena-aggressive"
 
 def game() -> Game:
     shipped = described()
-    settings = {**shipped.settings, "worlds": 6, "decisions_per_second": 1_200.0}
+    settings = {
+        **shipped.settings,
+        "worlds": 6,
+        "champion_worlds": 0,
+        "decisions_per_second": 1_200.0,
+    }
     gate = Gate(matches=4, confirm_matches=4, head_to_head=0)
     return msgspec.structs.replace(shipped, gate=gate, settings=settings)
 

@@ -42,7 +42,8 @@ def settled(events: list[list[ActorEvent]]) -> list[Experience]:
 
 @pytest.fixture(scope="module")
 def played() -> tuple[Held, list[Experience]]:
-    matches, held, events = ArenaMatches(arena_settings(described()), 7, "a1"), Held(), []
+    evenly = msgspec.structs.replace(arena_settings(described()), champion_worlds=0)
+    matches, held, events = ArenaMatches(evenly, 7, "a1"), Held(), []
     arena, begun = matches._arena, np.zeros(12, np.int64)
     over = np.zeros(12, np.bool_)
     for k in range(N_STEPS):

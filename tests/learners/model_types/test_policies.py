@@ -178,6 +178,21 @@ def test_rows_of_which_none_was_cut_are_learned_from(name: str) -> None:
     assert np.isfinite(stack.update().loss).all()
 
 
+def test_practice_moves_a_policy_that_was_cloned() -> None:
+    """Cloning's gradients are larger than PPO's: their second moments would hold it still."""
+    moved = []
+    for fresh in (False, True):
+        stack = _make("team_coordination", [1], clone_updates=64, fresh_moments=fresh)
+        stack.fit([toy_episodes(20, 0)])
+        world = ToyWorld(1)
+        for u in range(72):
+            if u % 8 == 0:
+                stack.practise(world, u)
+            told = stack.update().scalars["approx_kl"]
+        moved.append(float(told[0]))
+    assert moved[1] > moved[0]
+
+
 def _versioned(rows: Episodes, version: int) -> Episodes:
     return dataclasses.replace(rows, policy_version=np.full(len(rows), version))
 

@@ -100,6 +100,21 @@ def test_adamw_goes_on_from_its_state() -> None:
     assert torch.equal(net.weight, expected)
 
 
+def test_adamw_that_forgets_steps_like_a_new_one() -> None:
+    torch.manual_seed(5)
+    net, x = Linear(2, 4, 3), torch.randn(2, 7, 4)
+    old = StackedAdamW(list(net.parameters()), [1e-2, 1e-3])
+    old.step(net(1e3 * x).square().sum())
+    old.forget()
+    twin = Linear(2, 4, 3)
+    twin.load_state_dict(net.state_dict())
+    new = StackedAdamW(list(twin.parameters()), [1e-2, 1e-3])
+    for _ in range(2):
+        old.step(net(x).square().sum())
+        new.step(twin(x).square().sum())
+    assert torch.equal(net.weight, twin.weight)
+
+
 def test_adamw_averages_the_gradients_of_several_losses() -> None:
     torch.manual_seed(4)
     net, x = Linear(2, 4, 3), torch.randn(2, 8, 4)
