@@ -100,23 +100,13 @@ def _timed(work: Callable[[], Any]) -> float:
 
 
 def _operators(training: Training, n: int) -> list[Operator]:
-    from torch import profiler
+    from learners.training.operators import operators
 
-    kinds = [profiler.ProfilerActivity.CPU]
-    if training.plan.device == "cuda":
-        kinds.append(profiler.ProfilerActivity.CUDA)
-    with profiler.profile(activities=kinds) as found:
-        for _ in range(n):
-            training.stack.update()
-    told = sorted(found.key_averages(), key=lambda e: -e.self_cpu_time_total)
-    whole = sum(e.self_cpu_time_total for e in told) or 1.0
+    told = operators(training.stack.update, n, cuda=training.plan.device == "cuda")
     return [
-        Operator(
-            name=e.key, calls=e.count // n, own_ms=e.self_cpu_time_total / n / 1e3,
-            share=e.self_cpu_time_total / whole,
-        )
-        for e in told[:TOP]
-    ]  # fmt: skip
+        Operator(name=name, calls=calls, own_ms=own_ms, share=share)
+        for name, calls, own_ms, share in told[:TOP]
+    ]
 
 
 def render_text(found: Profile) -> str:
