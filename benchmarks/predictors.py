@@ -3,8 +3,10 @@
 Records scripted play of each of the six archetypes, trains each type as one stack by the trainer
 itself, as `grindstone learn train` does, and judges it on matches recorded afterwards, by which
 nothing was chosen: not the weights, not when to stop. Intervals are bootstrapped over matches.
+`--models` judges what was trained before in place of a new training.
 
     python -m benchmarks.predictors --type spatial_vit --preset modern --json
+    python -m benchmarks.predictors --type spatial_vit --models .grindstone/data/models
 """
 
 from __future__ import annotations
@@ -24,10 +26,13 @@ from numpy.typing import NDArray
 
 from games.arena.practice import ArenaPractice
 from games.arena.record import episodes
+from infra.learn.versions import model_name, versions
 from learners.model_types.base import Preset, Stack
 from learners.model_types.registry import model_type
+from learners.training.deliver import load_stack, read_version
 from learners.training.plan import Plan
 from learners.training.run import Hooks, Point, Training
+from learners.training.weights import copies, put_rows, stacked_weights
 from schemas.practice import ARCHETYPES, Episodes, Layout
 
 TYPES = ("threat_assessment", "spatial_vit", "temporal_transformer", "pattern_recognition")
@@ -35,6 +40,9 @@ RESULTS = Path(__file__).parent / "results" / "predictors.json"
 RESAMPLES = 2_000
 FRESH = 1_000
 """Added to the seed for the rows that judge."""
+
+AT_ONCE = ("calibration_error",)
+"""Measures that are no means over matches."""
 
 Measures = dict[str, NDArray[np.float64]]
 """By name, a number a match."""
@@ -66,6 +74,18 @@ def train(plan: Plan, layout: Layout, rows: Sequence[Episodes], seconds: float) 
     training.run(Hooks(on_point=tell, stop=lambda: spent() >= seconds))
     training.conclude()
     return training
+
+
+def alone(training: Training, layout: Layout) -> Stack:
+    """Return the trained models without the rows that they learned from.
+
+    A stack with rows looks at those in every judgement, too.
+    """
+    plan, stack = training.plan, training.stack
+    device = torch.device("cpu")
+    made = plan.kind.make(plan.type_settings(), layout, plan.seeds(), plan.rates(), device)
+    put_rows(stacked_weights(made), copies(stacked_weights(stack)), [True] * made.n_models)
+    return made
 
 
 def by_match(stack: Stack, rows: Sequence[Episodes]) -> list[tuple[Measures, NDArray[np.float64]]]:
@@ -113,6 +133,36 @@ def whole_matches(rows: Episodes) -> Episodes:
     return rows.take(np.flatnonzero(rows.match < rows.match.max()))
 
 
+def judged(stack: Stack, fresh: Sequence[Episodes], seed: int) -> dict[str, Any]:
+    """Return by archetype what models are worth that hold no rows."""
+    whole = stack.judge(fresh)
+    return {
+        ARCHETYPES[i]: {
+            **worth(measures, counts, seed),
+            **{k: float(v[i]) for k, v in whole.items() if k in AT_ONCE},
+        }
+        for i, (measures, counts) in enumerate(by_match(stack, fresh))
+    }
+
+
+def measure_versions(
+    name: str, models: Path, layout: Layout, fresh: Sequence[Episodes]
+) -> dict[str, Any]:
+    """Judge the newest version of each archetype's model."""
+    folders = [versions(models, model_name(name, a))[-1] for a in ARCHETYPES]
+    info = read_version(folders[0])
+    stack = load_stack(folders, layout)
+    return {
+        "preset": info.plan.preset,
+        "settings": info.plan.settings,
+        "seed": info.plan.seed,
+        "rows": info.plan.rows[ARCHETYPES[0]]["n_rows"],
+        "updates": info.n_updates,
+        "weights": sum(p[0].numel() for p in stack.modules()["net"].parameters()),
+        "models": judged(stack, fresh, info.plan.seed),
+    }
+
+
 def measure(
     plan: Plan, layout: Layout, rows: Sequence[Episodes], fresh: Sequence[Episodes], seconds: float
 ) -> dict[str, Any]:
@@ -120,21 +170,15 @@ def measure(
     cpu, wall = time.process_time(), time.perf_counter()
     training = train(plan, layout, rows, seconds)
     spent = {"cpu_seconds": time.process_time() - cpu, "seconds": time.perf_counter() - wall}
-    whole = training.stack.judge(fresh)
-    models = {}
-    for i, (measures, counts) in enumerate(by_match(training.stack, fresh)):
-        models[ARCHETYPES[i]] = {
-            **worth(measures, counts, plan.seed),
-            **{k: float(v[i]) for k, v in whole.items() if k == "calibration_error"},
-        }
     return {
+        "preset": plan.preset,
         "settings": plan.settings,
         "seed": plan.seed,
         "rows": len(rows[0]),
         "updates": training.progress.n_updates,
         **{k: round(v, 1) for k, v in spent.items()},
         "weights": sum(p[0].numel() for p in training.stack.modules()["net"].parameters()),
-        "models": models,
+        "models": judged(alone(training, layout), fresh, plan.seed),
     }
 
 
@@ -142,11 +186,11 @@ def table(name: str, found: Mapping[str, Any]) -> str:
     """Return the models of one stack as Markdown."""
     models = found["models"]
     first = next(iter(models.values()))
-    others = [k for k in first["intervals"] if k not in ("loss", "trivial")]
-    others += [k for k in ("calibration_error",) if k in first and k not in others]
+    others = [k for k in first["intervals"] if k not in ("loss", "trivial", *AT_ONCE)]
+    others += [k for k in AT_ONCE if k in first]
     head = ["archetype", "matches", "loss", "trivial", "better by", *others]
     lines = [
-        f"{name}: {found['updates']} updates, {found['cpu_seconds']} CPU s",
+        f"{name}: {found['updates']} updates, {found.get('cpu_seconds', '-')} CPU s",
         "| " + " | ".join(head) + " |",
         "|---" * len(head) + "|",
     ]
@@ -170,6 +214,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--fresh", type=int, default=10_000, help="rows an archetype to judge by")
     parser.add_argument("--seconds", type=float, default=600.0, help="CPU seconds a stack at most")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--models", type=Path, help="judge the versions in this folder instead")
     parser.add_argument("--set", default="{}", help="settings to change, a JSON object")
     parser.add_argument("--json", action="store_true", help=f"write {RESULTS.name}, too")
     return parser.parse_args(argv)
@@ -182,17 +227,21 @@ def main(argv: Sequence[str] | None = None) -> None:
     world = ArenaPractice()
     types = options.types or TYPES
     maps = "spatial_vit" in types
-    recorded = episodes(world, options.rows, options.seed, maps=maps)
     judging = episodes(world, options.fresh, options.seed + FRESH, maps=maps)
-    rows = [recorded[name] for name in ARCHETYPES]
+    recorded = {} if options.models else episodes(world, options.rows, options.seed, maps=maps)
     fresh = [whole_matches(judging[name]) for name in ARCHETYPES]
     found: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     for name in types:
         for preset in options.presets or ["modern"]:
-            plan = make_plan(name, preset, json.loads(options.set), options.seed)
-            result = measure(plan, world.layout, rows, fresh, options.seconds)
-            found[f"{name} {preset}"] = result
-            print(table(f"{name} {preset}", result), flush=True)
+            if options.models:
+                result = measure_versions(name, options.models, world.layout, fresh)
+            else:
+                plan = make_plan(name, preset, json.loads(options.set), options.seed)
+                rows = [recorded[archetype] for archetype in ARCHETYPES]
+                result = measure(plan, world.layout, rows, fresh, options.seconds)
+            title = f"{name} {result['preset']}"
+            found[title] = result
+            print(table(title, result), flush=True)
             if options.json:
                 RESULTS.write_text(json.dumps(found, indent=1) + "\n")
 

@@ -14,7 +14,7 @@ from infra.learn.bars import clock
 from infra.learn.job import Made
 from infra.learn.train import Report
 
-QUALITY = {"value", "low", "high"}
+QUALITY = {"value", "low", "high", "target"}
 """Measures of the table of all models."""
 
 CURVES = ("loss", "q_mean", "td_error", "reward", "win_rate", "stage", "entropy")
