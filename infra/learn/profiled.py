@@ -13,20 +13,6 @@ from infra.learn.rows import make_layout, make_world
 
 if TYPE_CHECKING:
     from learners.training.plan import Plan
-    from learners.training.run import Training
-
-TOP = 12
-"""Operators that are told, by their own time."""
-
-
-class Operator(msgspec.Struct, frozen=True, kw_only=True):
-    """One of torch's operators."""
-
-    name: str
-    calls: int
-    own_ms: float
-    share: float
-    """Of the time of all operators."""
 
 
 class Profile(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,7 +33,8 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     whole_minutes: float
     """What the preset's training would take: updates, practice and eight judgements."""
     peak_gb: float
-    operators: list[Operator]
+    operators: list[dict[str, Any]]
+    """The dearest of torch's operators: `name`, `calls`, `own_ms`, `share` of the time of all."""
 
 
 def profile(
@@ -60,6 +47,7 @@ def profile(
     """
     from learners.training.deliver import Renderer, Wanted
     from learners.training.machine import describe
+    from learners.training.operators import dearest
     from learners.training.rows import read_rows
     from learners.training.run import Training
 
@@ -74,7 +62,7 @@ def profile(
         stack.update()  # what is allocated once
     steps = sorted(_timed(stack.update) for _ in range(max(3, updates)))
     on_phase("operators")
-    operators = _operators(training, min(5, updates))
+    operators = dearest(stack.update, min(5, updates), training.plan.device)
     on_phase("judgement")
     judge_ms = _timed(lambda: stack.judge(training.held_out))
     on_phase("export")
@@ -88,7 +76,8 @@ def profile(
         parameters=sum(p.numel() for m in stack.modules().values() for p in m.parameters())
         // stack.n_models,
         update_ms=update_ms, practise_ms=practise_ms, judge_ms=judge_ms, export_ms=export_ms,
-        whole_minutes=whole / 60_000.0, peak_gb=training.peak_bytes / 1e9, operators=operators,
+        whole_minutes=whole / 60_000.0, peak_gb=training.peak_bytes / 1e9,
+        operators=[msgspec.structs.asdict(operator) for operator in operators],
     )  # fmt: skip
 
 
@@ -97,26 +86,6 @@ def _timed(work: Callable[[], Any]) -> float:
     began = time.perf_counter()
     work()
     return (time.perf_counter() - began) * 1e3
-
-
-def _operators(training: Training, n: int) -> list[Operator]:
-    from torch import profiler
-
-    kinds = [profiler.ProfilerActivity.CPU]
-    if training.plan.device == "cuda":
-        kinds.append(profiler.ProfilerActivity.CUDA)
-    with profiler.profile(activities=kinds) as found:
-        for _ in range(n):
-            training.stack.update()
-    told = sorted(found.key_averages(), key=lambda e: -e.self_cpu_time_total)
-    whole = sum(e.self_cpu_time_total for e in told) or 1.0
-    return [
-        Operator(
-            name=e.key, calls=e.count // n, own_ms=e.self_cpu_time_total / n / 1e3,
-            share=e.self_cpu_time_total / whole,
-        )
-        for e in told[:TOP]
-    ]  # fmt: skip
 
 
 def render_text(found: Profile) -> str:
@@ -129,6 +98,7 @@ def render_text(found: Profile) -> str:
         f"  a whole training: about {found.whole_minutes:.1f} minutes; {found.peak_gb:.2f} GB",
     ]
     lines += [
-        f"  {o.share:6.1%}  {o.own_ms:8.2f} ms  {o.calls:5d} x {o.name}" for o in found.operators
+        f"  {o['share']:6.1%}  {o['own_ms']:8.2f} ms  {o['calls']:5d} x {o['name']}"
+        for o in found.operators
     ]
     return "\n".join(lines)

@@ -139,7 +139,7 @@ class MovementPpo:
             shared=(), actor=(64, 64), critic=(64, 64), layer_norm=True,
             learning_rate=1.5e-3, batch=4096, practise_every=10, practice_matches=32,
             fragment_steps=128, clone_updates=60, grad_clip=0.5, trace=0.95, entropy=0.003,
-            result_weight=2.0, reward_weight=0.2, updates=1000,
+            result_weight=2.0, reward_weight=0.2, updates=1400,
         )  # fmt: skip
 
     def inputs(self, layout: Layout) -> list[Port]:

@@ -191,7 +191,7 @@ class TeamCoordination:
             learning_rate=1e-3, batch=16, practise_every=6, practice_matches=24,
             piece_steps=32, burn_in=4, fragment_steps=132, clone_updates=60, grad_clip=10.0,
             fresh_moments=True, trace=0.95, entropy=0.003, result_weight=2.0, reward_weight=0.2,
-            updates=540,
+            updates=840,
         )  # fmt: skip
 
     def inputs(self, layout: Layout) -> list[Port]:

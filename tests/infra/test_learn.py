@@ -112,6 +112,6 @@ def test_versions_are_trained_judged_exported_compared_and_made_again(data: Path
 
 
 def test_a_training_that_fails_is_told_and_the_exit_code_is_1(data: Path) -> None:
-    told = invoke("learn", "train", *SMALL, "--updates", "30", "--lr", "1e30", code=1)
+    told = invoke("learn", "train", *TINY, "--memory-gb", "0.001", code=1)
     assert told["trainings"] == []
-    assert "must be finite" in told["failed"]["threat_assessment"]
+    assert "--memory-gb must be at least" in told["failed"]["threat_assessment"]
