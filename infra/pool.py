@@ -6,12 +6,11 @@ import os
 import pickle
 import queue
 import signal
+import threading
 from collections.abc import Callable, Sequence
-from multiprocessing import forkserver
+from multiprocessing import connection, forkserver
 from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
-
-from infra.supervisor import PARENT_VARIABLE, die_with_parent
 
 J = TypeVar("J")
 R = TypeVar("R")
@@ -162,13 +161,29 @@ def _start_server() -> None:
 
 def _run(work: Work[Any, Any], at: int, job: Any, told: Any) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends us, so that one message is told
-    die_with_parent({PARENT_VARIABLE: str(os.getppid())})
+    _end_with_starter()
     try:
         result = work(job, lambda said: told.put((at, "progress", said)))
     except Exception as error:
         told.put((at, "failed", _pickled(error)))
     else:
         told.put((at, "done", result))
+
+
+def _end_with_starter() -> None:
+    """Have this process end with the one whose work it does, however that ends.
+
+    The kernel's own means asks for the parent, which is the server that we are forked from; and
+    the server lives as long as we do.
+    """
+    starter = multiprocessing.parent_process()
+    assert starter is not None
+
+    def watch() -> None:
+        connection.wait([starter.sentinel])
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _pickled(error: Exception) -> bytes:

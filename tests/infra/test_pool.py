@@ -1,0 +1,47 @@
+"""Work spread over processes ends with the process that asked for it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from infra.pool import Tell, run_all
+
+
+def name_and_stay(job: str, tell: Tell) -> None:
+    Path(job).write_text(str(os.getpid()))
+    while True:
+        time.sleep(0.01)
+
+
+def main() -> None:
+    run_all([sys.argv[1]], name_and_stay)
+
+
+def alive(pid: int) -> bool:
+    try:
+        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+
+
+def test_a_job_dies_with_a_starter_that_is_killed(tmp_path: Path) -> None:
+    place = tmp_path / "pid"
+    starter = subprocess.Popen(
+        [sys.executable, "-c", "import sys; from test_pool import main; main()", str(place)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([*sys.path, str(Path(__file__).parent)])},
+    )
+    end = time.monotonic() + 60
+    while not (place.exists() and place.read_text()) and time.monotonic() < end:
+        assert starter.poll() is None
+        time.sleep(0.02)
+    job = int(place.read_text())
+    starter.send_signal(signal.SIGKILL)
+    starter.wait()
+    while alive(job) and time.monotonic() < end:
+        time.sleep(0.02)
+    assert not alive(job)
