@@ -42,10 +42,12 @@ PARTITIONS = [1, 2, 4, 8, 16]
 FLAT = 0.2
 STEADY = 20_000
 """Decisions, and as many outcomes, of one measurement."""
-ROUNDS = 5
+ROUNDS = 9
 BATCH = 8
 """Packs a batch: 2,000 events."""
-ENGINE_EVENTS = 320_000
+ENGINE_EVENTS = [80_000, 400_000]
+"""Events of the two runs of a worker whose difference is the cost: what a start costs, and what is
+folded before the last partition is assigned, is in both."""
 
 
 class Bench:
@@ -87,14 +89,21 @@ def cost_with_open(n_open: int) -> dict[str, Any]:
 
 def cost_with_partitions(bootstrap: str, partitions: int) -> dict[str, Any]:
     """Return microseconds of CPU an event of a worker that reads so many partitions."""
-    app, source = f"growth-{partitions}", f"growth-{partitions}-events"
-    n_each = ENGINE_EVENTS // partitions
+    few, many = (worker_cpu_s(bootstrap, partitions, n) for n in ENGINE_EVENTS)
+    cost = (many - few) / (ENGINE_EVENTS[1] - ENGINE_EVENTS[0]) * 1e6
+    return {"partitions": partitions, "us_an_event": round(cost, 2)}
+
+
+def worker_cpu_s(bootstrap: str, partitions: int, n_events: int) -> float:
+    """Return the CPU seconds of a worker from its start until it has folded so many events."""
+    app = f"growth-{partitions}-{n_events}"
+    source = f"{app}-events"
+    n_each = n_events // partitions
     streams = [ManyOpen(max(1, n_each // DECISIONS_AN_ACTOR), p) for p in range(partitions)]
     asyncio.run(prepare(bootstrap, app, source, partitions))
     n_records = asyncio.run(produce(bootstrap, source, streams, n_each))
-    report = run_worker_process(app, source, bootstrap, n_records)
-    cost = (report["cpu_s"] - report["ready_cpu_s"]) / ENGINE_EVENTS * 1e6
-    return {"partitions": partitions, "us_an_event": round(cost, 2)}
+    cpu_s: float = run_worker_process(app, source, bootstrap, n_records)["cpu_s"]
+    return cpu_s
 
 
 def spread(results: list[dict[str, Any]]) -> float:
