@@ -177,10 +177,12 @@ def _end_with_starter() -> None:
     the server lives as long as we do.
     """
     starter = multiprocessing.parent_process()
-    assert starter is not None
+    if starter is None:  # not a process of a pool
+        return
+    gone = starter.sentinel
 
     def watch() -> None:
-        connection.wait([starter.sentinel])
+        connection.wait([gone])
         os.kill(os.getpid(), signal.SIGKILL)
 
     threading.Thread(target=watch, daemon=True).start()
