@@ -3,7 +3,7 @@
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -16,6 +16,11 @@ from infra.cli.common import (
     read_settings,
     show,
 )
+
+if TYPE_CHECKING:
+    from infra.learn.asked import Asked
+    from infra.learn.train import Work
+    from infra.settings import Settings
 
 learn = typer.Typer(
     name="learn",
@@ -89,6 +94,28 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def train_and_tell(
+    settings: "Settings", asked: "Asked", work: "Work",
+    report: Path | None, as_json: bool, warm: dict[str, Any] | None = None,
+) -> NoReturn:  # fmt: skip
+    """Train with progress, keep and show the report, and end with whether all was made."""
+    from infra.learn.bars import Bars
+    from infra.learn.report import keep_report, render_text, summary, write_report
+    from infra.learn.train import train as run
+
+    with Bars(n=len(asked.types)) as bars:
+        found = run(settings, asked, work, bars.tell, warm=warm)
+    page = keep_report(found, Path(settings.data_dir) / "learn" / "reports")
+    if report is not None:
+        write_report(found, report)
+    if as_json:
+        print_json(found)
+    else:
+        show(render_text(found))
+        print(summary(found), f"report: {page}", sep="\n", file=sys.stderr)
+    raise typer.Exit(int(Exit.OK if found.complete else Exit.FAILED))
+
+
 @learn.command()
 @guarded
 def train(
@@ -150,10 +177,7 @@ def train(
     and makes the same weights.
     """
     from infra.learn.asked import Asked, check_types
-    from infra.learn.bars import Bars
-    from infra.learn.report import keep_report, render_text, summary, write_report
     from infra.learn.train import Work, names_of
-    from infra.learn.train import train as run
     from learners.model_types.registry import names
     from schemas.errors import refuse
 
@@ -170,14 +194,4 @@ def train(
         parallel=parallel, memory_gb=memory_gb, samples=samples, minutes=minutes,
         source=rows.value, evaluate_matches=matches, seed=settings.seed,
     )  # fmt: skip
-    with Bars(n=len(asked.types)) as bars:
-        found = run(settings, asked, Work(resume=resume), bars.tell)
-    page = keep_report(found, Path(settings.data_dir) / "learn" / "reports")
-    if report is not None:
-        write_report(found, report)
-    if as_json:
-        print_json(found)
-    else:
-        show(render_text(found))
-        print(summary(found), f"report: {page}", sep="\n", file=sys.stderr)
-    raise typer.Exit(int(Exit.OK if found.complete else Exit.FAILED))
+    train_and_tell(settings, asked, Work(resume=resume), report, as_json)

@@ -1,6 +1,5 @@
 """Commands for trained models: evaluate, export, transfer, coordinate, profile, continuous."""
 
-import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -30,6 +29,7 @@ from infra.cli.learn import (
     check_report,
     learn,
     say,
+    train_and_tell,
 )
 
 if TYPE_CHECKING:
@@ -232,10 +232,7 @@ def _train(
     report: Path | None, as_json: bool, warm: dict[str, Any] | None = None,
 ) -> None:  # fmt: skip
     from infra.learn.asked import Asked, check_types
-    from infra.learn.bars import Bars
-    from infra.learn.report import keep_report, render_text, summary, write_report
     from infra.learn.train import Work
-    from infra.learn.train import train as run
     from learners.model_types.registry import names
 
     if report is not None:
@@ -243,17 +240,7 @@ def _train(
     asked = Asked(
         archetypes=archetypes, types=check_types((kind,), names()), seed=settings.seed, **options
     )
-    with Bars() as bars:
-        found = run(settings, asked, Work(), bars.tell, warm=warm)
-    page = keep_report(found, Path(settings.data_dir) / "learn" / "reports")
-    if report is not None:
-        write_report(found, report)
-    if as_json:
-        print_json(found)
-    else:
-        show(render_text(found))
-        print(summary(found), f"report: {page}", sep="\n", file=sys.stderr)
-    raise typer.Exit(int(Exit.OK if found.complete else Exit.FAILED))
+    train_and_tell(settings, asked, Work(), report, as_json, warm)
 
 
 @learn.command()

@@ -20,20 +20,22 @@ from torch.nn import functional
 
 from learners.feeds import Feeds, feeds
 from learners.model_types.ahead import begins, following, longest
-from learners.model_types.base import Port, Preset, Share, TypeSettings, checked
+from learners.model_types.base import Port, Preset, Share, TypeSettings
 from learners.model_types.spatial_vit import choice_loss, frequencies
 from learners.model_types.supervised import (
     JUDGED_AT_ONCE,
     Columns,
     SupervisedSettings,
     SupervisedStack,
+    SupervisedType,
     Tensors,
+    check_heads,
 )
 from learners.stack.attention import MASKED, Block, run
 from learners.stack.layers import LayerNorm, Linear, Table, unstack
 from learners.stack.normaliser import Normaliser
 from learners.stack.random import Dropout, Noise
-from schemas.practice import ARCHETYPES, Episodes, Head, Layout
+from schemas.practice import ARCHETYPES, Episodes, Layout
 
 FACTS = ("observation", "enemies", "threat")
 """What a step tells, in the order of the graph's inputs; threat is the damage the step brought."""
@@ -94,9 +96,7 @@ class PatternSettings(SupervisedSettings, frozen=True, kw_only=True, forbid_unkn
         Raises:
             ValueError: ``width`` is no multiple of ``heads``, or the crop is wider than the window.
         """
-        if self.width % self.heads:
-            msg = f"$.width must be a multiple of heads ({self.heads}); got {self.width}"
-            raise ValueError(msg)
+        check_heads(self.width, self.heads)
         if self.least_window > self.window:
             msg = f"$.least_window must be at most window ({self.window}); got {self.least_window}"
             raise ValueError(msg)
@@ -296,12 +296,13 @@ class PatternStack(SupervisedStack):
         return feeds(TYPE.inputs(self._layout), rows, n, length=length)
 
 
-class PatternRecognition:
+class PatternRecognition(SupervisedType):
     """The type."""
 
     name: ClassVar[str] = "pattern_recognition"
-    acts: ClassVar[Head | None] = None
     settings: ClassVar[type[TypeSettings]] = PatternSettings
+    network: ClassVar[type[nn.Module]] = PatternNet
+    stack: ClassVar[type[SupervisedStack]] = PatternStack
 
     def preset(self, name: Preset) -> PatternSettings:
         """Return the settings of a preset."""
@@ -325,20 +326,6 @@ class PatternRecognition:
     def outputs(self, layout: Layout) -> list[Port]:
         """Return a score of each kind, the softmax being its chance, and the embedding."""
         return [Port("kinds", (len(ARCHETYPES),)), Port("embedding", (None,))]
-
-    def make(
-        self,
-        settings: TypeSettings,
-        layout: Layout,
-        seeds: Sequence[int],
-        rates: Sequence[float],
-        device: torch.device,
-    ) -> PatternStack:
-        """Return a new stack."""
-        chosen = checked(settings, PatternSettings)
-        return PatternStack(
-            chosen, layout, seeds, rates, device, lambda: PatternNet(chosen, layout)
-        )
 
 
 TYPE = PatternRecognition()

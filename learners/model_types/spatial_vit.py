@@ -18,16 +18,18 @@ from torch import nn
 from torch.nn import functional
 
 from learners.feeds import Feeds, feeds
-from learners.model_types.base import LearnError, Port, Preset, TypeSettings, checked
+from learners.model_types.base import LearnError, Port, Preset, TypeSettings
 from learners.model_types.supervised import (
     Columns,
     SupervisedSettings,
     SupervisedStack,
+    SupervisedType,
     Tensors,
+    check_heads,
 )
 from learners.stack.attention import Block, run
 from learners.stack.layers import LayerNorm, Linear, Table, unstack
-from schemas.practice import Episodes, Head, Layout
+from schemas.practice import Episodes, Layout
 
 PATCH = 8
 """Pixels along a side of a patch: that of `schemas.practice.Episodes.target`."""
@@ -89,9 +91,7 @@ class VitSettings(SupervisedSettings, frozen=True, kw_only=True, forbid_unknown_
         Raises:
             ValueError: ``width`` is no multiple of ``heads``.
         """
-        if self.width % self.heads:
-            msg = f"$.width must be a multiple of heads ({self.heads}); got {self.width}"
-            raise ValueError(msg)
+        check_heads(self.width, self.heads)
 
 
 class VitNet(nn.Module):
@@ -220,12 +220,13 @@ class VitStack(SupervisedStack):
         return feeds(TYPE.inputs(self._layout), rows, n)
 
 
-class SpatialVit:
+class SpatialVit(SupervisedType):
     """The type."""
 
     name: ClassVar[str] = "spatial_vit"
-    acts: ClassVar[Head | None] = None
     settings: ClassVar[type[TypeSettings]] = VitSettings
+    network: ClassVar[type[nn.Module]] = VitNet
+    stack: ClassVar[type[SupervisedStack]] = VitStack
 
     def preset(self, name: Preset) -> VitSettings:
         """Return the settings of a preset."""
@@ -244,18 +245,6 @@ class SpatialVit:
         """Return a score for each patch, in rows: the softmax is a chance."""
         _, height, width = layout.map_shape
         return [Port("scores", ((height // PATCH) * (width // PATCH),))]
-
-    def make(
-        self,
-        settings: TypeSettings,
-        layout: Layout,
-        seeds: Sequence[int],
-        rates: Sequence[float],
-        device: torch.device,
-    ) -> VitStack:
-        """Return a new stack."""
-        chosen = checked(settings, VitSettings)
-        return VitStack(chosen, layout, seeds, rates, device, lambda: VitNet(chosen, layout))
 
 
 TYPE = SpatialVit()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import abc
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal, cast
 
 import numpy as np
 import torch
@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from torch import nn
 
 from learners.feeds import Feeds
-from learners.model_types.base import LearnError, Share, TypeSettings, Update
+from learners.model_types.base import LearnError, Share, TypeSettings, Update, checked
 from learners.stack.optimiser import StackedAdamW
 from learners.stack.random import set_keys
 from learners.stack.seeds import Draws, seeded
-from schemas.practice import Episodes, Layout, Practice
+from schemas.practice import Episodes, Head, Layout, Practice
 
 Columns = dict[str, NDArray[Any]]
 """Columns of one model's rows, each leading with N, in order of (actor's episode, step)."""
@@ -261,3 +261,37 @@ def _newest(old: Columns, new: Columns, most: int) -> Columns:
     if not len(next(iter(old.values()))):
         return {name: column[-most:] for name, column in new.items()}
     return {name: np.concatenate([old[name], new[name]])[-most:] for name in new}
+
+
+class SupervisedType:
+    """A type that predicts; a subclass names its settings, network and stack, and has ports."""
+
+    name: ClassVar[str]
+    acts: ClassVar[Head | None] = None
+    settings: ClassVar[type[TypeSettings]]
+    network: ClassVar[type[nn.Module]]
+    """Made of settings and layout, a stack of one."""
+    stack: ClassVar[type[SupervisedStack]]
+
+    def make(
+        self,
+        settings: TypeSettings,
+        layout: Layout,
+        seeds: Sequence[int],
+        rates: Sequence[float],
+        device: torch.device,
+    ) -> SupervisedStack:
+        """Return a new stack."""
+        own = cast(SupervisedSettings, checked(settings, self.settings))
+        return self.stack(own, layout, seeds, rates, device, lambda: self.network(own, layout))
+
+
+def check_heads(width: int, heads: int) -> None:
+    """Check that attention's heads share a width evenly.
+
+    Raises:
+        ValueError: they do not.
+    """
+    if width % heads:
+        msg = f"$.width must be a multiple of heads ({heads}); got {width}"
+        raise ValueError(msg)

@@ -26,18 +26,20 @@ from learners.model_types.ahead import (
     longest,
     pack_steps,
 )
-from learners.model_types.base import Port, Preset, TypeSettings, checked
+from learners.model_types.base import Port, Preset, TypeSettings
 from learners.model_types.supervised import (
     Columns,
     SupervisedSettings,
     SupervisedStack,
+    SupervisedType,
     Tensors,
+    check_heads,
 )
 from learners.stack.attention import RelativeBlock, run
 from learners.stack.layers import LayerNorm, Linear, unstack
 from learners.stack.normaliser import Normaliser
 from learners.stack.random import Dropout, Noise
-from schemas.practice import Episodes, Head, Layout
+from schemas.practice import Episodes, Layout
 
 JUDGED_STEPS = 256
 """Longer episodes are judged in pieces of so many steps."""
@@ -71,9 +73,7 @@ class TemporalSettings(SupervisedSettings, frozen=True, kw_only=True, forbid_unk
         Raises:
             ValueError: ``width`` is no multiple of ``heads``.
         """
-        if self.width % self.heads:
-            msg = f"$.width must be a multiple of heads ({self.heads}); got {self.width}"
-            raise ValueError(msg)
+        check_heads(self.width, self.heads)
 
 
 class TemporalNet(nn.Module):
@@ -318,12 +318,13 @@ class TemporalStack(SupervisedStack):
         return feeds(ports, rows, n, head="combat", length=length, zeros=zeros)
 
 
-class TemporalTransformer:
+class TemporalTransformer(SupervisedType):
     """The type."""
 
     name: ClassVar[str] = "temporal_transformer"
-    acts: ClassVar[Head | None] = None
     settings: ClassVar[type[TypeSettings]] = TemporalSettings
+    network: ClassVar[type[nn.Module]] = TemporalNet
+    stack: ClassVar[type[SupervisedStack]] = TemporalStack
 
     def preset(self, name: Preset) -> TemporalSettings:
         """Return the settings of a preset."""
@@ -352,20 +353,6 @@ class TemporalTransformer:
     def _carried(self, memory: str, filled: str) -> list[Port]:
         """Layers, steps and width of the memory are the settings'; zeros begin an episode."""
         return [Port(memory, (None, None, None)), Port(filled, (), "int64")]
-
-    def make(
-        self,
-        settings: TypeSettings,
-        layout: Layout,
-        seeds: Sequence[int],
-        rates: Sequence[float],
-        device: torch.device,
-    ) -> TemporalStack:
-        """Return a new stack."""
-        chosen = checked(settings, TemporalSettings)
-        return TemporalStack(
-            chosen, layout, seeds, rates, device, lambda: TemporalNet(chosen, layout)
-        )
 
 
 TYPE = TemporalTransformer()

@@ -20,17 +20,18 @@ from torch.nn import functional
 
 from learners.feeds import Feeds, feeds
 from learners.model_types.ahead import discounted_ahead, pack_steps
-from learners.model_types.base import Port, Preset, Share, TypeSettings, checked
+from learners.model_types.base import Port, Preset, Share, TypeSettings
 from learners.model_types.supervised import (
     Columns,
     SupervisedSettings,
     SupervisedStack,
+    SupervisedType,
     Tensors,
 )
 from learners.stack.layers import Stacked, unstack
 from learners.stack.normaliser import Normaliser
 from learners.stack.random import Noise
-from schemas.practice import Episodes, Head, Layout
+from schemas.practice import Episodes, Layout
 
 LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 """Central intervals whose coverage makes the calibration error (Kuleshov et al. 2018)."""
@@ -311,12 +312,13 @@ def spread_matches(match: NDArray[np.int64], share: float) -> NDArray[np.bool_]:
     return np.isin(match, matches[((np.arange(n) + 0.5) * len(matches) / n).astype(np.int64)])
 
 
-class ThreatAssessment:
+class ThreatAssessment(SupervisedType):
     """The type."""
 
     name: ClassVar[str] = "threat_assessment"
-    acts: ClassVar[Head | None] = None
     settings: ClassVar[type[TypeSettings]] = ThreatSettings
+    network: ClassVar[type[nn.Module]] = ThreatNet
+    stack: ClassVar[type[SupervisedStack]] = ThreatStack
 
     def preset(self, name: Preset) -> ThreatSettings:
         """Return the settings of a preset; the specification leaves the classic one open."""
@@ -337,18 +339,6 @@ class ThreatAssessment:
     def outputs(self, layout: Layout) -> list[Port]:
         """Return mean and deviation of each enemy's damage in the next ``horizon`` steps."""
         return [Port("threat", (layout.n_enemies,)), Port("deviation", (layout.n_enemies,))]
-
-    def make(
-        self,
-        settings: TypeSettings,
-        layout: Layout,
-        seeds: Sequence[int],
-        rates: Sequence[float],
-        device: torch.device,
-    ) -> ThreatStack:
-        """Return a new stack."""
-        chosen = checked(settings, ThreatSettings)
-        return ThreatStack(chosen, layout, seeds, rates, device, lambda: ThreatNet(chosen, layout))
 
 
 TYPE = ThreatAssessment()

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Sequence
-from typing import ClassVar, cast
+from typing import ClassVar
 
 import torch
 from torch import nn
 
-from learners.model_types.base import Port, Preset, TypeSettings
+from learners.model_types.base import Port, Preset, TypeSettings, checked
 from learners.model_types.value_settings import ValueSettings
 from learners.model_types.value_stack import ValueStack
 from schemas.practice import Head, Layout
 
 
-class ValueType:
+class ValueType(abc.ABC):
     """A model type of one head of choices; a subclass names the head and draws the network."""
 
     name: ClassVar[str]
@@ -23,9 +24,9 @@ class ValueType:
     head: ClassVar[Head]
     presets: ClassVar[dict[Preset, ValueSettings]]
 
+    @abc.abstractmethod
     def network(self, settings: ValueSettings, layout: Layout) -> nn.Module:
         """Return the scores of one model (S = 1), features [1, B, D] -> [1, B, A]."""
-        raise NotImplementedError
 
     def preset(self, name: Preset) -> TypeSettings:
         """Return the settings of a preset."""
@@ -49,7 +50,7 @@ class ValueType:
         device: torch.device,
     ) -> ValueStack:
         """Return a new stack."""
-        own = cast(ValueSettings, settings)
+        own = checked(settings, ValueSettings)
         return ValueStack(
             own, layout, self.head, lambda: self.network(own, layout), seeds, rates, device
         )

@@ -121,19 +121,31 @@ class WindowReader:
         Raises:
             WindowError: a file is missing or altered, or a value breaks its rule.
         """
-        tables = [
-            read_file(self._filesystem, self._root, file, COLUMNS, NAMES) for file in window.files
-        ]
-        if not tables:
-            raise WindowError(_message(window.window_id, "files", "at least one", "none"))
-        table = pa.concat_tables(tables)
-        if table.num_rows != window.n_rows:
-            raise WindowError(
-                _message(window.window_id, "n_rows", f"{window.n_rows}", f"{table.num_rows}")
-            )
+        table = read_window(self._filesystem, self._root, window, COLUMNS, NAMES)
         rows = rows_of_table(table, self._shape, self._demonstrator)
         check_rows(rows, window.window_id)
         return rows
+
+
+def read_window(
+    filesystem: pafs.FileSystem,
+    root: str,
+    window: Window,
+    columns: Sequence[str],
+    names: Sequence[str],
+) -> pa.Table:
+    """Return some columns of a window's files, those of ``names`` each string once.
+
+    Raises:
+        WindowError: a file is missing or altered, or there are not the rows that were announced.
+    """
+    parts = [read_file(filesystem, root, file, columns, names) for file in window.files]
+    if not parts:
+        raise window_error(window.window_id, "files", "at least one", "none")
+    table = pa.concat_tables(parts)
+    if table.num_rows != window.n_rows:
+        raise window_error(window.window_id, "n_rows", str(window.n_rows), str(table.num_rows))
+    return table
 
 
 def read_file(
@@ -152,19 +164,19 @@ def read_file(
         with filesystem.open_input_stream(f"{root}/{file.path}") as stream:
             data = stream.read()
     except OSError as error:
-        raise WindowError(_message(file.path, "file", "readable", str(error))) from error
+        raise window_error(file.path, "file", "readable", str(error)) from error
     digest = hashlib.sha256(data).hexdigest()
     if digest != file.sha256:
-        raise WindowError(_message(file.path, "sha256", file.sha256, digest))
+        raise window_error(file.path, "sha256", file.sha256, digest)
     try:  # not `read_table`: of a small window half its time goes into planning
         parquet = pq.ParquetFile(pa.BufferReader(data), read_dictionary=list(names))
         table = parquet.read(list(columns), use_threads=False)
     except (pa.ArrowException, OSError) as error:
-        raise WindowError(_message(file.path, "file", "Parquet", str(error))) from error
+        raise window_error(file.path, "file", "Parquet", str(error)) from error
     missing = set(columns).difference(table.column_names)
     if missing:
         rule, got = f"of columns {', '.join(columns)}", f"none of {', '.join(sorted(missing))}"
-        raise WindowError(_message(file.path, "file", rule, got))
+        raise window_error(file.path, "file", rule, got)
     return table.select(list(columns))
 
 
@@ -176,8 +188,9 @@ def open_archive(archive: str) -> tuple[pafs.FileSystem, str]:
     return pafs.LocalFileSystem(), archive.rstrip("/")
 
 
-def _message(where: str, field: str, rule: str, got: str) -> str:
-    return f"{where}: $.{field} must be {rule}; got {got}"
+def window_error(where: str, field: str, rule: str, got: str) -> WindowError:
+    """Return the error of a window, or of a file of it, that breaks a rule."""
+    return WindowError(f"{where}: $.{field} must be {rule}; got {got}")
 
 
 def rows_of_table(table: pa.Table, shape: Shape, demonstrator: str) -> WindowRows:
@@ -233,7 +246,8 @@ def names_of(column: pa.Array) -> Names:
 def vectors(column: pa.Array, width: int, name: str) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     """Return the bytes [N, width] of a fixed-size binary column, uncopied, and which are there."""
     if column.type != pa.binary(width):
-        raise WindowError(_message("window", name, f"{width} bytes a row", str(column.type)))
+        rule = f"{width} bytes a row"
+        raise window_error(where="window", field=name, rule=rule, got=str(column.type))
     n = len(column)
     there = np.ones(n, np.bool_)
     if column.null_count:
@@ -270,14 +284,14 @@ def check_rows(rows: WindowRows, where: str) -> None:
             bad_rows &= rows.has_next
         if bad_rows.any():
             bad = int(np.argmax(bad_rows))
-            raise WindowError(_message(where, f"rows[{bad}].{name}", "finite", "nan or inf"))
+            raise window_error(where, f"rows[{bad}].{name}", "finite", "nan or inf")
     n_actions = rows.legal.shape[1]
     out = (rows.action < 0) | (rows.action >= n_actions)
     if out.any():
         bad = int(np.argmax(out))
         got = str(int(rows.action[bad]))
-        raise WindowError(_message(where, f"rows[{bad}].action", f"in 0..{n_actions - 1}", got))
+        raise window_error(where, f"rows[{bad}].action", f"in 0..{n_actions - 1}", got)
     illegal = rows.legal[np.arange(len(rows)), rows.action] == 0
     if illegal.any():
         bad = int(np.argmax(illegal))
-        raise WindowError(_message(where, f"rows[{bad}].action", "legal", "an illegal one"))
+        raise window_error(where, f"rows[{bad}].action", "legal", "an illegal one")

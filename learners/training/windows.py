@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from learners.model_types.base import LearnError
 from learners.replay.rows import (
     Names,
-    WindowError,
     names_of,
     numbers_of,
     open_archive,
-    read_file,
+    read_window,
     vectors,
+    window_error,
 )
 from schemas.practice import Episodes, Floats, Head, Ints, Layout
 from schemas.records import Window
@@ -90,15 +90,7 @@ class HeadReader:
         Raises:
             WindowError: a file is missing or altered, or a value breaks its rule.
         """
-        parts = [
-            read_file(self._filesystem, self._root, file, COLUMNS, _NAMES) for file in window.files
-        ]
-        if not parts:
-            raise WindowError(_text(window.window_id, "$.files", "at least one", "none"))
-        table = pa.concat_tables(parts)
-        if table.num_rows != window.n_rows:
-            got = str(table.num_rows)
-            raise WindowError(_text(window.window_id, "$.n_rows", str(window.n_rows), got))
+        table = read_window(self._filesystem, self._root, window, COLUMNS, _NAMES)
         domains = names_of(table.column("domain").combine_chunks())
         mine = np.flatnonzero(domains.where(self._head))
         return self._rows(table.take(pa.array(mine)), window.window_id)
@@ -136,21 +128,17 @@ class HeadReader:
         return rows
 
 
-def _text(where: str, field: str, rule: str, got: str) -> str:
-    return f"{where}: {field} must be {rule}; got {got}"
-
-
 def _check(rows: HeadRows, where: str, *, choices: bool) -> None:
     """Refuse what would poison weights."""
     for name in ("observation", "next_observation", "aim", "propensity", "reward"):
         values = getattr(rows, name).reshape(len(rows), -1)
         bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
         if len(bad):
-            raise WindowError(_text(where, f"$.rows[{bad[0]}].{name}", "finite", "nan or inf"))
+            raise window_error(where, f"rows[{bad[0]}].{name}", "finite", "nan or inf")
     bad = np.flatnonzero((rows.propensity <= 0) | (choices & (rows.propensity > 1 + 1e-6)))
     if len(bad):
         rule, got = "in (0, 1]" if choices else "over 0", f"{rows.propensity[bad[0]]:g}"
-        raise WindowError(_text(where, f"$.rows[{bad[0]}].propensity", rule, got))
+        raise window_error(where, f"rows[{bad[0]}].propensity", rule, got)
     if not choices:
         return
     n = rows.legal.shape[1]
@@ -159,7 +147,7 @@ def _check(rows: HeadRows, where: str, *, choices: bool) -> None:
     bad = np.flatnonzero(~(known & taken))
     if len(bad):
         rule, got = f"legal and one of the head's {n}", str(rows.action[bad[0]])
-        raise WindowError(_text(where, f"$.rows[{bad[0]}].action", rule, got))
+        raise window_error(where, f"rows[{bad[0]}].action", rule, got)
 
 
 def _versions(names: Names) -> Ints:
@@ -174,7 +162,7 @@ def _aims(column: pa.Array, where: str) -> Floats:
     for i, value in enumerate(values):
         if value is None or len(value) != 8:
             got = "none" if value is None else f"{len(value)} bytes"
-            raise WindowError(_text(where, f"$.rows[{i}].continuous", "2 float32", got))
+            raise window_error(where, f"rows[{i}].continuous", "2 float32", got)
     return np.frombuffer(b"".join(values), "<f4").reshape(len(values), 2).astype(np.float32)
 
 

@@ -14,8 +14,7 @@ from infra.pool import Tell, run_all
 
 def name_and_stay(job: str, tell: Tell) -> None:
     Path(job).write_text(str(os.getpid()))
-    while True:
-        time.sleep(0.01)
+    signal.pause()
 
 
 def main() -> None:
