@@ -3,7 +3,7 @@
     python -m benchmarks.growth                     # writes docs/images/growth.png
 
 First the rewards fold alone, with more and more decisions open; then a worker on a broker of its
-own, with the same events in more and more partitions. Cost is CPU time an event; flat means that
+own, with as many events in more and more partitions. Cost is CPU time an event; flat means that
 dearest and cheapest are within 20 % of their mean. Exit code 0 when both are flat.
 """
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
+import itertools
 import json
 import os
 import resource
@@ -48,6 +49,8 @@ BATCH = 8
 ENGINE_EVENTS = [80_000, 400_000]
 """Events of the two runs of a worker whose difference is the cost: what a start costs, and what is
 folded before the last partition is assigned, is in both."""
+ENGINE_ACTORS = 500
+"""Of each partition, so that a partition's accounts are the same whatever lies beside it."""
 
 
 class Bench:
@@ -95,13 +98,20 @@ def cost_with_partitions(bootstrap: str, partitions: int) -> dict[str, Any]:
 
 
 def worker_cpu_s(bootstrap: str, partitions: int, n_events: int) -> float:
-    """Return the CPU seconds of a worker from its start until it has folded so many events."""
+    """Return the CPU seconds of a worker from its start until it has folded so many events.
+
+    Half are decisions, half outcomes; what opens the first decisions comes before.
+    """
     app = f"growth-{partitions}-{n_events}"
     source = f"{app}-events"
-    n_each = n_events // partitions
-    streams = [ManyOpen(max(1, n_each // DECISIONS_AN_ACTOR), p) for p in range(partitions)]
+    n_each, n_open = n_events // partitions // 2, ENGINE_ACTORS * DECISIONS_AN_ACTOR
     asyncio.run(prepare(bootstrap, app, source, partitions))
-    n_records = asyncio.run(produce(bootstrap, source, streams, n_each))
+    packs = (
+        (p, pack)
+        for p, stream in enumerate(ManyOpen(ENGINE_ACTORS, p) for p in range(partitions))
+        for pack in itertools.chain(stream.opening(n_open), stream.steady(n_open, n_each, n_open))
+    )
+    n_records = asyncio.run(produce(bootstrap, source, packs))
     cpu_s: float = run_worker_process(app, source, bootstrap, n_records)["cpu_s"]
     return cpu_s
 
