@@ -355,7 +355,7 @@ class SoftActorCritic:
         if name == "classic":
             return SacSettings(grad_clip=0.0)
         return SacSettings(
-            actor=(128, 128), critic=(128, 128), layer_norm=True, updates=5_000,
+            actor=(128, 128), critic=(128, 128), layer_norm=True, updates=10_000,
             clone_updates=600, first_temperature=0.05, first_log_std=-1.5, learning_rate=5e-4,
             discount=0.98, polyak=0.01, practise_every=100, practice_matches=8,
             capacity=100_000, result_weight=2.0,
