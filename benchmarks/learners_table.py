@@ -34,11 +34,11 @@ def kept_of(report: Path) -> Kept:
     return Kept(markdown=render_markdown(found), lines=lines)
 
 
-def filled(page: str, kept: Kept) -> str:
-    """Return a page with the table in its place."""
-    before, rest = page.split(BEGIN, 1)
+def filled(page: str, markdown: str, begin: str = BEGIN) -> str:
+    """Return a page with a table in the place that begins with a mark."""
+    before, rest = page.split(begin, 1)
     _, after = rest.split(END, 1)
-    return f"{before}{BEGIN}{kept.markdown}{END}{after}"
+    return f"{before}{begin}{markdown}{END}{after}"
 
 
 def main() -> None:
@@ -47,7 +47,7 @@ def main() -> None:
     parser.add_argument("report", type=Path)
     kept = kept_of(parser.parse_args().report)
     RESULTS.write_bytes(msgspec.json.format(msgspec.json.encode(kept), indent=1) + b"\n")
-    DOCS.write_text(filled(DOCS.read_text("utf-8"), kept), "utf-8")
+    DOCS.write_text(filled(DOCS.read_text("utf-8"), kept.markdown), "utf-8")
 
 
 if __name__ == "__main__":

@@ -20,7 +20,8 @@ CLASSIC = msgspec.structs.replace(
 )  # fmt: skip
 """The numbers of the specification."""
 
-MODERN = ValueSettings()
+MODERN = ValueSettings(alpha=0.0)
+"""Drawn uniformly: errors are largest where a match ended, and its result is mostly luck."""
 
 
 class CombatDqn(ValueType):

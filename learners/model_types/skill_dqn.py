@@ -19,7 +19,7 @@ CLASSIC = msgspec.structs.replace(
 )  # fmt: skip
 """The specification leaves the sizes open: half of combat_dqn's, with the defaults of all types."""
 
-MODERN = ValueSettings(hidden=(128, 64), batch=96, updates=15_000, practise_every=100)
+MODERN = ValueSettings(hidden=(128, 64), batch=96, updates=22_000, practise_every=100)
 
 
 class SkillDqn(ValueType):

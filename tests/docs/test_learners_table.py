@@ -8,7 +8,7 @@ from benchmarks.learners_table import BEGIN, DOCS, END, RESULTS, Kept, filled
 
 
 def test_table_is_filled_in_between_its_marks() -> None:
-    page = filled(f"a\n{BEGIN}old{END}\nb", Kept("new\n", []))
+    page = filled(f"a\n{BEGIN}old{END}\nb", "new\n")
     assert page == f"a\n{BEGIN}new\n{END}\nb"
 
 
