@@ -107,3 +107,53 @@ def test_continuous_learner_tells_versions_and_quarantines_windows(
                 assert rule in reason
 
     asyncio.run(scenario())
+
+
+async def until_at_work(log: Log, process: LearnerProcess, to_the_end: bool, n_all: int) -> None:
+    """Run a process until it is in the midst of work, or until all versions are told."""
+    stop = asyncio.Event()
+    learner = asyncio.create_task(process.run(stop))
+
+    async def enough() -> bool:
+        await log.read()
+        if learner.done():
+            learner.result()
+        at_work = any(session.busy for session in process._sessions.values())
+        return (at_work and not to_the_end) or len(log.versions) >= n_all
+
+    await eventually_async(enough, 60, "work, or all versions")
+    stop.set()
+    await asyncio.wait_for(learner, 20)
+    await log.read()
+
+
+def test_continuous_learner_that_is_stopped_and_started_makes_the_same_versions(
+    broker: str, topics_prefix: str, tmp_path: Path
+) -> None:
+    torch.set_num_threads(1)
+    windows = logged.windows(tmp_path / "archive", 20, 300)
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    (alone / "archive").symlink_to(tmp_path / "archive")
+    expected = {(v.model, v.version, digest_of(v)) for v in feed(alone, windows)[1]}
+
+    async def scenario() -> None:
+        async with Log(broker, topics_prefix) as log:
+            for window in windows:
+                await log.producer.send_and_wait(
+                    log.topics.replay_windows, key=KEY.encode(), value=encode_window(window)
+                )
+            config = LearnerConfig(
+                kafka=log.kafka, topics=log.topics, trains=sessions(tmp_path), process="learn",
+                session_timeout_ms=6_000, device="cpu",
+            )  # fmt: skip
+            n_starts = 0
+            while len(log.versions) < len(expected):
+                n_starts += 1
+                await until_at_work(log, LearnerProcess(config), n_starts > 6, len(expected))
+            assert n_starts > 3
+            assert {(v.model, v.version, digest_of(v)) for v in log.versions} == expected
+            assert len(log.versions) == len(expected)
+            assert not [m for m in log.metrics if "refused" in m.values]
+
+    asyncio.run(scenario())
