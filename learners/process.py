@@ -158,9 +158,11 @@ class LearnerProcess:
             window = decode_window(record.value)
         except msgspec.MsgspecError as error:
             await self._quarantine(f"offset {record.offset}", str(error))
+            self._done[partition] = record.offset + 1
             return
         key = f"{window.game}/{window.archetype}"
         if key not in self._keys:
+            self._done[partition] = record.offset + 1
             return
         generation = self._generation
         if key not in self._sessions and await self._open(key, partition):

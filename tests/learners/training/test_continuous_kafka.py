@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import msgspec
 import pytest
 import torch
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
@@ -86,6 +87,18 @@ def test_continuous_learner_tells_versions_and_quarantines_windows(
                 await log.producer.send_and_wait(
                     log.topics.replay_windows, key=KEY.encode(), value=encode_window(window)
                 )
+            for other in (
+                encode_window(msgspec.structs.replace(windows[0], archetype="tank")),
+                b"?",
+            ):
+                await log.producer.send_and_wait(
+                    log.topics.replay_windows, key=b"toy/tank", value=other
+                )
+
+            async def none_left() -> bool:
+                await log.read()
+                lags = [m.values["lag_windows"] for m in log.metrics if "lag_windows" in m.values]
+                return bool(lags) and lags[-1] == 0
 
             async def all_told() -> bool:
                 await log.read()
@@ -94,6 +107,7 @@ def test_continuous_learner_tells_versions_and_quarantines_windows(
                 return len(log.versions) >= len(expected)
 
             await eventually_async(all_told, 60, f"{len(expected)} versions on models")
+            await eventually_async(none_left, 20, "no lag, whoever's the last windows are")
             stop.set()
             await asyncio.wait_for(learner, 20)
             await log.read()
@@ -101,8 +115,8 @@ def test_continuous_learner_tells_versions_and_quarantines_windows(
             assert len(log.versions) == len(expected)
             told = [m.labels["reason"] for m in log.metrics if "quarantined" in m.values
                     and "reason" in m.labels]  # fmt: skip
-            assert len(told) == 4
-            rules = ("finite", "32 bytes a row", "readable", "$.sha256 must be")
+            assert len(told) == 5
+            rules = ("finite", "32 bytes a row", "readable", "$.sha256 must be", "malformed")
             for rule, reason in zip(rules, told, strict=True):
                 assert rule in reason
 
