@@ -256,7 +256,9 @@ def run_trainer(settings: Settings, config: "LearnerConfig") -> int:
         return EXIT_NO_BROKER
     asyncio.run(ensure_topics(settings))
     os.nice(NICE["learner"])
+    log.info("starts", windows=config.sessions().keys(), group=config.group)
     _until_stopped(lambda stop: run_learner(config, stop))
+    log.info("stopped")
     return 0
 
 

@@ -243,6 +243,7 @@ def render_models(found: list[Plain], lineage: bool) -> RenderableType:
     if not lineage:
         return table
     parts = [
-        Text(f"{r['version']}: {msgspec.json.encode(r.get('lineage')).decode()}") for r in found
+        Text(f"{r['model']}/{r['version']}: {msgspec.json.encode(r.get('lineage')).decode()}")
+        for r in found
     ]
     return Group(table, *parts)

@@ -20,13 +20,12 @@ import structlog
 import torch
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError, ProducerFenced
-from aiokafka.partitioner import murmur2
 
 from learners.algorithms import choose_device
 from learners.history import History, digest_of, history_of
 from learners.replay.rows import WindowError
 from learners.session import Workplace
-from learners.sessions import GameSessions, Session, Sessions
+from learners.sessions import GameSessions, Session, Sessions, partition_of
 from schemas.game import Game
 from schemas.kafka import KafkaSettings
 from schemas.model_events import Registered, encode_model_event
@@ -93,6 +92,8 @@ class LearnerProcess:
         self._training = asyncio.Lock()
         self._starts: dict[TopicPartition, int] = {}
         """Partitions of ours and the offset from which each is read."""
+        self._begun: dict[str, TopicPartition] = {}
+        """Keys of ours that an earlier process worked on, until we have gone on with them."""
         self._done: dict[TopicPartition, int] = {}
         """Offset behind the last record that was dealt with."""
         self._generation = 0
@@ -138,27 +139,38 @@ class LearnerProcess:
             if self._failure is not None:
                 raise self._failure
             generation = self._generation  # these records are of the present assignment
+            await self._go_on(stop)
             for partition, records in batches.items():
                 for record in records:
                     if stop.is_set() or generation != self._generation:
                         break  # what is ours now is read again from its own offset
                     await self._take(partition, record, stop)
 
+    async def _go_on(self, stop: asyncio.Event) -> None:
+        """Work off what models owed when they were last written down; no window may come soon."""
+        while self._begun and not stop.is_set():
+            key, partition = self._begun.popitem()
+            if key in self._sessions or not await self._open(key, partition):
+                await self._work(key, self._sessions[key], stop)
+
     async def _take(self, partition: TopicPartition, record: Any, stop: asyncio.Event) -> None:
         try:
             window = decode_window(record.value)
         except msgspec.MsgspecError as error:
             await self._quarantine(f"offset {record.offset}", str(error))
+            self._done[partition] = record.offset + 1
             return
         key = f"{window.game}/{window.archetype}"
         if key not in self._keys:
+            self._done[partition] = record.offset + 1
             return
         generation = self._generation
         if key not in self._sessions and await self._open(key, partition):
             return
         session = self._sessions[key]
+        await self._work(key, session, stop)  # what was decided on earlier windows comes first
         async with self._training:
-            if generation != self._generation:
+            if stop.is_set() or generation != self._generation:
                 return
             await self._fold(session, window, record)
         await self._work(key, session, stop)
@@ -235,8 +247,11 @@ class LearnerProcess:
         needed = session.cursor.next_offset if session.cursor.partition >= 0 else 0
         if needed >= self._starts.get(partition, 0):
             return False
-        self._starts[partition] = needed  # the newest checkpoint was damaged: an older one was read
-        self._consumer.seek(partition, needed)
+        # The newest checkpoint was damaged: an older one was read. What was fetched is let go, of
+        # every partition, so that each is read again from where it stands.
+        self._starts[partition] = self._done[partition] = needed
+        for ours, done in self._done.items():
+            self._consumer.seek(ours, done)
         self._generation += 1
         return True
 
@@ -316,14 +331,15 @@ class LearnerProcess:
         """
         self._generation += 1
         n = len(self._consumer.partitions_for_topic(self._config.topics.replay_windows) or ())
-        self._starts, self._done = {}, {}
+        self._starts, self._done, self._begun = {}, {}, {}
         for partition in partitions:
-            starts = [
-                self._start(key, partition.partition)
+            starts = {
+                key: self._start(key, partition.partition)
                 for key in self._trains.keys()
                 if partition_of(key, n) == partition.partition
-            ]
-            start = min(starts, default=0)
+            }
+            self._begun |= {key: partition for key, at in starts.items() if at}
+            start = min(starts.values(), default=0)
             self._starts[partition] = self._done[partition] = start
             self._consumer.seek(partition, start)
         await self._close_sessions(but=set(self._starts))
@@ -371,12 +387,6 @@ class _Share(ConsumerRebalanceListener):  # type: ignore[misc]
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         with self._process.noting_failure():
             await self._process.assigned(assigned)
-
-
-def partition_of(key: str, n_partitions: int) -> int:
-    """Return the partition of a key as Java's and aiokafka's default partitioners choose it."""
-    hashed: int = murmur2(key.encode())
-    return (hashed & 0x7FFFFFFF) % max(1, n_partitions)
 
 
 async def _cancel(task: asyncio.Task[None]) -> None:

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import msgspec
 import torch
+from aiokafka.partitioner import murmur2
 
 from learners.checkpoint import Cursor
 from learners.session import ModelSession, Taken, Workplace, resume_offset
@@ -111,3 +112,9 @@ class GameSessions(msgspec.Struct, frozen=True, kw_only=True):
     def resume_offset(self, key: str, partition: int) -> int:
         """Return from which offset of a partition a key needs its windows; 0: from the first."""
         return resume_offset(self.place, self.settings()[key], partition)
+
+
+def partition_of(key: str, n_partitions: int) -> int:
+    """Return the partition of a key as Java's and aiokafka's default partitioners choose it."""
+    hashed: int = murmur2(key.encode())
+    return (hashed & 0x7FFFFFFF) % max(1, n_partitions)

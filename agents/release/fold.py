@@ -60,6 +60,7 @@ class ReleaseFold:
         self._partition = partition
         self._table = table
         self._games = games
+        self._served = {a.model for game in games.values() for a in game.archetypes.values()}
         self._topics = topics
 
     def fold(self, records: Sequence[Record]) -> Effects:
@@ -73,6 +74,8 @@ class ReleaseFold:
                 reason = f"$ must be a model event; got {error}"
                 outputs.append(self._dead(record, reason))
                 continue
+            if isinstance(event, Registered) and event.model not in self._served:
+                continue  # nobody plays it, so nobody evaluates it: it would be kept for ever
             if isinstance(event, Registered | Evaluation):
                 outputs += self._take(event, record, known)
         return Effects(

@@ -109,13 +109,15 @@ class Finish:
         return all(p in marks and marks[p].origin.offset >= end - 1 for p, end in ends.items())
 
     async def _judge(self) -> dict[str, Score]:
-        versions = self._facts.versions
-        models = self._system.settings.models_dir.resolve()
+        settings = self._system.settings
+        models = settings.models_dir.resolve()
+        served = {a.model for a in settings.load_game().archetypes.values()}
+        versions = [v for v in self._facts.versions.values() if v.model in served]
         request = Request(
-            game=str(self._system.settings.game_path),
-            seed=self._system.settings.seed,
+            game=str(settings.game_path),
+            seed=settings.seed,
             learned=str(models / self.champion.folder) if self.champion else None,
-            first=str(models / next(iter(versions.values())).folder) if versions else None,
+            first=str(models / versions[0].folder) if versions else None,
         )
         answer = await self._ask("infra.demo.verdict", [], msgspec.json.encode(request))
         scores = [] if answer is None else msgspec.json.decode(answer, type=list[Score])

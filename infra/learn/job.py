@@ -244,14 +244,16 @@ def _tag(name: str, kind: str) -> str:
 
 def _by_age(training: Training) -> dict[str, str]:
     """Return for each archetype what its logged rows allow, beside practice."""
+    from infra.learn.live import game_source
     from learners.training.choice import choose
 
-    settings = training.plan.type_settings()
-    fresh = bool(settings.practice_matches) and training.kind.acts is not None
+    plan = training.plan
+    fresh = bool(plan.type_settings().practice_matches) and training.kind.acts is not None
     before = "practises in the arena; what is logged: " if fresh else ""
+    plays = game_source("arena").plays  # windows have rows of these models, not of those made here
     return {
-        archetype: before + choose(training.kind, rows, int(rows.policy_version.max(initial=0))).why
-        for archetype, rows in zip(training.plan.archetypes, training.held_out, strict=True)
+        archetype: before + choose(training.kind, rows, 0, other=plays[archetype]).why
+        for archetype, rows in zip(plan.archetypes, training.held_out, strict=True)
     }
 
 

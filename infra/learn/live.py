@@ -26,13 +26,15 @@ def game_source(game: str) -> Source:
     """
     if game != "arena":
         refuse("--game", "arena: the types decide its heads", shown(game))
+    from games.arena.rewards import described
     from games.arena.rule import HEADS, action_slice
     from games.arena.windows import rows_of
     from learners.training.steps import Source
 
     slices = {head: action_slice(head) for head in HEADS}
     heads = {head: (part.start, part.stop) for head, part in slices.items()}
-    return Source(make_layout(), heads, rows_of)
+    plays = {name: archetype.model for name, archetype in described().archetypes.items()}
+    return Source(make_layout(), heads, rows_of, plays)
 
 
 def check_rule(

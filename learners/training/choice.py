@@ -42,14 +42,17 @@ class Age(msgspec.Struct, frozen=True, kw_only=True):
     """Share of rows at most `MAX_LAG` versions behind."""
     explored: float
     """Share of rows whose choice was unlikely under its own policy."""
+    other: str | None = None
+    """Another model, whose versions the rows' are: none is fresh, for its numbers say nothing."""
 
     def told(self) -> str:
         """Return the age in a few words."""
-        return (
-            f"{self.n_rows:,} rows of versions {self.oldest} to {self.newest}, the policy is"
-            f" {self.current}: {self.fresh:.0%} at most {MAX_LAG} behind, {self.explored:.0%}"
-            f" unlikely choices"
-        )
+        played = f"{self.n_rows:,} rows of versions {self.oldest} to {self.newest}"
+        unlikely = f"{self.explored:.0%} unlikely choices"
+        if self.other is not None:
+            return f"{played} of {self.other}, another model: {unlikely}"
+        behind = f"{self.fresh:.0%} at most {MAX_LAG} behind"
+        return f"{played}, the policy is {self.current}: {behind}, {unlikely}"
 
 
 class Choice(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,8 +65,8 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True):
     age: Age
 
 
-def age_of(rows: Episodes, kind: ModelType, current: int) -> Age:
-    """Return the age of rows beside version ``current``.
+def age_of(rows: Episodes, kind: ModelType, current: int, other: str | None = None) -> Age:
+    """Return the age of rows beside version ``current``; ``other`` is as in `choose`.
 
     Raises:
         LearnError: there are none, or they are newer than the policy they are to train.
@@ -72,25 +75,34 @@ def age_of(rows: Episodes, kind: ModelType, current: int) -> Age:
         msg = f"{kind.name}: rows must be at least 1 to learn from; got 0"
         raise LearnError(msg)
     version = rows.policy_version
-    if int(version.max()) > current:
+    newest = int(version.max())
+    other = other if newest else None  # scripts are nobody's versions
+    if other is None and newest > current:
         msg = (
             f"{kind.name}: policy_version must be at most {current}, the version that is trained;"
-            f" got {int(version.max())} (train from the newest version)"
+            f" got {newest} (train from the newest version)"
         )
         raise LearnError(msg)
     chance = rows.propensity.get(kind.acts) if kind.acts is not None else None
-    learned = version > 0
+    fresh = (version > 0) & (version >= current - MAX_LAG)
     return Age(
         n_rows=len(rows),
         oldest=int(version.min()),
-        newest=int(version.max()),
+        newest=newest,
         current=current,
-        fresh=float(((version >= current - MAX_LAG) & learned).mean()),
+        fresh=float(fresh.mean()) if other is None else 0.0,
         explored=0.0 if chance is None else float((chance < LIKELY).mean()),
+        other=other,
     )
 
 
-def choose(kind: ModelType, rows: Episodes, current: int, wanted: Way | None = None) -> Choice:
+def choose(
+    kind: ModelType,
+    rows: Episodes,
+    current: int,
+    wanted: Way | None = None,
+    other: str | None = None,
+) -> Choice:
     """Return how to learn from logged rows, and why.
 
     Args:
@@ -98,11 +110,12 @@ def choose(kind: ModelType, rows: Episodes, current: int, wanted: Way | None = N
         rows: of the windows.
         current: number of the version that is trained; 0 before the first.
         wanted: a way that was asked for by name.
+        other: the model whose versions played the rows, where it is not the one that is trained.
 
     Raises:
         LearnError: the way that was asked for is unsound for these rows, or none is sound.
     """
-    age = age_of(rows, kind, current)
+    age = age_of(rows, kind, current, other)
     allowed = {way: _refused(kind, age, way) for way in WAYS}
     if wanted is not None:
         why = allowed[wanted]
@@ -135,6 +148,8 @@ def _refused(kind: ModelType, age: Age, way: Way) -> str | None:
     """Return why a way is unsound, or None."""
     if way not in _ways(kind):
         return f"it learns {' or '.join(_ways(kind))}"
+    if way == "on_policy" and age.other is not None:
+        return f"{age.other} played the rows, which is another model"
     if way == "on_policy" and age.fresh < FRESH:
         return (
             f"{age.fresh:.0%} of the rows are at most {MAX_LAG} versions behind, and"

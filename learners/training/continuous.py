@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import structlog
 import torch
 
 from learners.checkpoint import Cursor
@@ -33,6 +34,8 @@ from learners.training.weights import Weights
 from schemas.model_events import Registered
 from schemas.practice import Episodes
 from schemas.records import Window
+
+log = structlog.get_logger(__name__)
 
 _STATE = "state"
 
@@ -144,6 +147,7 @@ class ContinuousSession:
         else:
             state.n_new, state.refused = 0, ""
             state.trained_ms = self.state.windows[-1].max_time_ms
+            self._tell_begun(self.state.now)
         self.save()
 
     def work(self, seconds: float) -> Registered | None:
@@ -251,13 +255,16 @@ class ContinuousSession:
 
     def _decide(self, name: str, champion: str | None) -> Retraining:
         rule, kind, state = self._rule, self._kinds[name], self._model(name)
+        model = self._place.model(self._archetype, name)
+        state.number = max(state.number, self._place.newest(model))  # `learn train` makes some, too
         rows = self._episodes(name)
         newest = int(rows.policy_version.max(initial=0))
-        choice = choose(kind, rows, max(state.number, newest), rule.way)
+        played = self._source.plays.get(self._archetype, model)
+        other = played if played != model else None
+        choice = choose(kind, rows, max(state.number, newest), rule.way, other)
         settings = with_choice(kind.preset(rule.preset), choice) | {"updates": rule.updates}
         settings_of(kind, settings)
         begun_from = champion or (f"v{state.number:04d}" if state.number else None)
-        model = self._place.model(self._archetype, name)
         warm = WarmStart(versions={self._archetype: f"{model}@{begun_from}"})
         plan = Plan(
             type=name, archetypes=[self._archetype], preset=rule.preset, settings=settings,
@@ -306,6 +313,14 @@ class ContinuousSession:
             "choice": msgspec.to_builtins(now.choice), "n_windows": len(windows),
             "last_window": windows[-1].window_id if windows else "",
         }  # fmt: skip
+
+    def _tell_begun(self, now: Retraining) -> None:
+        plan = now.plan
+        log.info(
+            "retraining begins", model=self._place.model(self._archetype, plan.type),
+            begins_from=plan.warm.versions[self._archetype] if plan.warm else "nothing",
+            windows=len(now.windows), updates=plan.settings["updates"], why=now.choice.why,
+        )  # fmt: skip
 
     def _put_off(self, name: str, why: str) -> None:
         """Wait for more windows: what there is cannot be learned from."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,6 +30,9 @@ SERVED = Wanted(forms=("fp16", "fp32"), by_speed=False)
 is made again has the same bytes."""
 
 
+_NAME = re.compile(r"^v(\d{4,})$")
+
+
 class Place(msgspec.Struct, frozen=True, kw_only=True):
     """Where continuous training reads and writes."""
 
@@ -51,6 +55,15 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
         """
         model, _, version = name.partition("@")
         return version_weights(self.models / model / version)
+
+    def newest(self, model: str) -> int:
+        """Return the number of a model's newest version below the models folder; 0: there is none.
+
+        Whoever made it: `learn train` and `learn transfer` write versions of the same models.
+        """
+        folder = self.models / model
+        names = [p.name for p in folder.iterdir() if p.is_dir()] if folder.is_dir() else []
+        return max((int(m.group(1)) for n in names if (m := _NAME.match(n))), default=0)
 
 
 def version_number(version: str) -> int:

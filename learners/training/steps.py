@@ -41,6 +41,8 @@ class Source:
     """Where the choices of each head lie in the game's one list of actions, and where they end."""
     join: Join | None = None
     """None: its decisions tell nothing beside what each head saw and chose."""
+    plays: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """Archetype -> model whose versions played what the log holds; default: each its own."""
 
     @property
     def n_actions(self) -> int:

@@ -79,7 +79,8 @@ def evaluation(version: str, *matches: MatchUp, error: str | None = None) -> Eva
 class Run:
     def __init__(self) -> None:
         self.table: dict[bytes, bytes] = {}
-        game = msgspec.structs.replace(duel(), gate=GATE)
+        fighter = msgspec.structs.replace(duel().archetypes["fighter"], model="m")
+        game = msgspec.structs.replace(duel(), gate=GATE, archetypes={"fighter": fighter})
         self.fold = ReleaseFold(0, self.table, {"duel": game}, Topics())
         self.dead: list[str] = []
         self.offset = 0
@@ -180,3 +181,11 @@ def test_release_dead_letters_bytes_and_unknown_versions_and_goes_on() -> None:
     assert len(run.dead) == 2
     assert run.dead[1] == "$.version must be a registered one; got 'v9'"
     assert len(run.take(registered("v1"), evaluation("v1", *both("v1", GOOD, GOOD)))) == 1
+
+
+def test_release_keeps_nothing_of_models_that_no_archetype_is_played_by() -> None:
+    run = Run()
+    other = msgspec.structs.replace(registered("v1"), model="duel-fighter-spatial_vit")
+    assert run.take(other, registered("v1")) == []
+    assert list(run.table) == [b"m"]
+    assert run.dead == []

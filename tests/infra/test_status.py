@@ -66,6 +66,7 @@ def test_models_tells_fate_reasons_matches_and_lineage(log: list[bytes]) -> None
     console.print(status.render_models(found, lineage=True))
     text = console.export_text().replace("\n", "")  # long lines are folded
     assert "pack/v0002" in text
+    assert "pack/v0003: {" in text
     assert "74%-85%" in text
     assert '"n_updates":400' in text
 

@@ -17,9 +17,9 @@ from learners.process import (
     LearnerConfig,
     LearnerFencedError,
     LearnerProcess,
-    partition_of,
 )
 from learners.session import Workplace
+from learners.sessions import partition_of
 from schemas.game import Game, parse_game
 from schemas.kafka import KafkaSettings
 from schemas.model_events import Registered, decode_model_event

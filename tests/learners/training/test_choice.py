@@ -66,3 +66,13 @@ def test_choice_refuses_what_is_unsound(
 def test_rows_from_the_future_are_refused() -> None:
     with pytest.raises(LearnError, match="policy_version must be at most 3, .*; got 4"):
         choose(model_type("combat_dqn"), rows(4), 3)
+
+
+def test_versions_of_another_model_are_not_fresh() -> None:
+    chosen = choose(model_type("movement_ppo"), rows(7), 0, other="arena-mage")
+    assert chosen.way == "offline"
+    assert "versions 7 to 7 of arena-mage, another model" in chosen.why
+    assert "no on_policy: arena-mage played the rows" in chosen.why
+    scripted = choose(model_type("movement_ppo"), rows(0), 3, other="arena-mage")
+    assert scripted.age.other is None
+    assert "the policy is 3" in scripted.why

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +13,8 @@ from pathlib import Path
 
 import msgspec
 import pytest
+import torch
+from structlog.testing import capture_logs
 
 from learners.history import digest_of
 from learners.model_types.base import LearnError
@@ -67,6 +71,32 @@ def test_session_begins_from_the_champion(tmp_path: Path) -> None:
     plans = [read_version(tmp_path / "models" / v.folder).plan for v in made]
     begun = [p.warm.versions["mage"].partition("@")[2] for p in plans if p.warm is not None]
     assert begun == ["v0001", "v0002"]
+
+
+def test_session_goes_on_from_versions_that_another_command_made(tmp_path: Path) -> None:
+    windows = logged.windows(tmp_path / "archive", 20, 300)
+    feed(tmp_path, windows)
+    shutil.rmtree(tmp_path / "checkpoints")  # now they are as `learn train` leaves its own
+    versions = feed(tmp_path, windows)[1]
+    assert [v.version for v in versions] == ["v0003", "v0003", "v0004", "v0004"]
+    warm = read_version(tmp_path / "models" / versions[0].folder).plan.warm
+    assert warm is not None and warm.versions == {"mage": f"{versions[0].model}@v0002"}
+
+
+def test_session_tells_which_way_it_takes_and_why(tmp_path: Path) -> None:
+    rows = logged.experiences(toy_episodes(14, 5), version="v0007")
+    windows = [logged.write_window(tmp_path / "archive", rows)]
+    opened = sessions(tmp_path)
+    source = dataclasses.replace(opened.source, plays={"mage": "toy-mage"})
+    session = msgspec.structs.replace(opened, source=source).open(KEY, torch.device("cpu"))
+    session.take(windows[0], 0, 0)
+    with capture_logs() as logs:
+        versions = list(work_off(session, {}))
+    told = [entry for entry in logs if entry["event"] == "retraining begins"]
+    assert [entry["model"] for entry in told] == [v.model for v in versions]
+    for entry in told:
+        assert "of versions 7 to 7 of toy-mage, another model" in entry["why"]
+        assert entry["begins_from"] == "nothing"
 
 
 def test_session_retrains_on_fewer_rows_after_the_span(tmp_path: Path) -> None:
