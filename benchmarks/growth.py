@@ -2,9 +2,9 @@
 
     python -m benchmarks.growth                     # writes docs/images/growth.png
 
-First the rewards fold alone, with more and more decisions open; then a worker on a broker of its
-own, with the same events in more and more partitions. Cost is CPU time an event; flat means that
-dearest and cheapest are within 20 % of their mean. Exit code 0 when both are flat.
+First the rewards fold alone, with more and more decisions open, all in turn; then a worker on a
+broker of its own, with as many events in more and more partitions. Cost is CPU time an event; flat
+means that dearest and cheapest are within 20 % of their mean. Exit code 0 when both are flat.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
+import itertools
 import json
 import os
 import resource
@@ -31,6 +32,7 @@ from benchmarks.many_open import DECISIONS_AN_ACTOR, ManyOpen, patient_game
 from benchmarks.recovery import prepare, produce, run_worker_process, say
 from benchmarks.stream_rewards import TOPICS
 from infra.kafka.broker import LocalBroker
+from infra.processes import GC_THRESHOLD
 from streams.engine import Record
 from streams.engine.table import StateTable
 
@@ -48,6 +50,9 @@ BATCH = 8
 ENGINE_EVENTS = [80_000, 400_000]
 """Events of the two runs of a worker whose difference is the cost: what a start costs, and what is
 folded before the last partition is assigned, is in both."""
+ENGINE_ROUNDS = 3
+ENGINE_ACTORS = 500
+"""Of each partition, so that a partition's accounts are the same whatever lies beside it."""
 
 
 class Bench:
@@ -69,41 +74,56 @@ class Bench:
             self.table.apply(self.fold.fold(records).states)
 
 
-def cost_with_open(n_open: int) -> dict[str, Any]:
-    """Return microseconds of CPU an event while `n_open` decisions are open."""
+def fold_when_told(n_open: int) -> None:
+    """Open so many decisions; then, for each line on stdin, print the CPU time of an event, in us.
+
+    Prints a line, too, when it is ready.
+    """
+    gc.set_threshold(*GC_THRESHOLD)  # as in the processes
     stream = ManyOpen(n_open // DECISIONS_AN_ACTOR)
     bench = Bench()
     gc.freeze()
     for pack in stream.opening(n_open):
         bench.feed([pack])
-    costs, first = [], n_open
-    for _ in range(ROUNDS):
+    rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    print(rss, flush=True)
+    first = n_open
+    for _ in sys.stdin:
         packs = list(stream.steady(first, STEADY, n_open))
         first += STEADY
         begun = time.process_time()
         bench.feed(packs)
-        costs.append((time.process_time() - begun) / (2 * STEADY) * 1e6)
-    rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-    return {"open": n_open, "us_an_event": round(median(costs), 2), "rss_mb": rss}
+        print((time.process_time() - begun) / (2 * STEADY) * 1e6, flush=True)
 
 
-def cost_with_partitions(bootstrap: str, partitions: int) -> dict[str, Any]:
-    """Return microseconds of CPU an event of a worker that reads so many partitions."""
-    few, many = (worker_cpu_s(bootstrap, partitions, n) for n in ENGINE_EVENTS)
-    cost = (many - few) / (ENGINE_EVENTS[1] - ENGINE_EVENTS[0]) * 1e6
-    return {"partitions": partitions, "us_an_event": round(cost, 2)}
+class Load:
+    """As many events as asked for in a topic, to be folded by one worker after another."""
 
+    def __init__(self, bootstrap: str, partitions: int, n_events: int) -> None:
+        """Write them; half are decisions, half outcomes. What opens the first comes before."""
+        self._bootstrap, self._partitions = bootstrap, partitions
+        self._source = f"growth-{partitions}-{n_events}-events"
+        self._n_workers = 0
+        n_each, n_open = n_events // partitions // 2, ENGINE_ACTORS * DECISIONS_AN_ACTOR
+        streams = [ManyOpen(ENGINE_ACTORS, p) for p in range(partitions)]
+        packs = (
+            (stream.partition, pack)
+            for stream in streams
+            for pack in itertools.chain(
+                stream.opening(n_open), stream.steady(n_open, n_each, n_open)
+            )
+        )
+        asyncio.run(prepare(bootstrap, self._source, self._source, partitions))
+        self._n_records = asyncio.run(produce(bootstrap, self._source, packs))
 
-def worker_cpu_s(bootstrap: str, partitions: int, n_events: int) -> float:
-    """Return the CPU seconds of a worker from its start until it has folded so many events."""
-    app = f"growth-{partitions}-{n_events}"
-    source = f"{app}-events"
-    n_each = n_events // partitions
-    streams = [ManyOpen(max(1, n_each // DECISIONS_AN_ACTOR), p) for p in range(partitions)]
-    asyncio.run(prepare(bootstrap, app, source, partitions))
-    n_records = asyncio.run(produce(bootstrap, source, streams, n_each))
-    cpu_s: float = run_worker_process(app, source, bootstrap, n_records)["cpu_s"]
-    return cpu_s
+    def cpu_s(self) -> float:
+        """Return the CPU seconds of a new worker from its start until it has folded all."""
+        app = f"{self._source}-{self._n_workers}"
+        self._n_workers += 1
+        asyncio.run(prepare(self._bootstrap, app, self._source, self._partitions))
+        done = run_worker_process(app, self._source, self._bootstrap, self._n_records)
+        cpu_s: float = done["cpu_s"]
+        return cpu_s
 
 
 def spread(results: list[dict[str, Any]]) -> float:
@@ -136,31 +156,67 @@ def draw(results: dict[str, list[dict[str, Any]]], path: Path) -> None:
     pyplot.close(figure)
 
 
-def with_open(sizes: list[int]) -> list[dict[str, Any]]:
-    """Measure each size in a process of its own, so that none inherits another's memory."""
-    results = []
-    for n_open in sizes:
+class Opened:
+    """A process with many decisions open: of its own, so that it inherits no other's memory."""
+
+    def __init__(self, n_open: int) -> None:
+        """Open them; returns when all are."""
+        self.n_open = n_open
         command = [sys.executable, "-m", "benchmarks.growth", "--one", str(n_open)]
-        done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
-        results.append(json.loads(done.stdout))
+        self._process = subprocess.Popen(
+            command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self.rss_mb = int(self._line())
+        self.costs: list[float] = []
+
+    def measure(self) -> None:
+        """Take one more figure."""
+        stdin = self._process.stdin
+        assert stdin is not None
+        stdin.write("\n")
+        stdin.flush()
+        self.costs.append(float(self._line()))
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.communicate()
+
+    def _line(self) -> str:
+        assert self._process.stdout is not None
+        return self._process.stdout.readline()
+
+
+def with_open(sizes: list[int]) -> list[dict[str, Any]]:
+    """Measure all sizes in turn, so that what disturbs the machine disturbs each alike."""
+    opened = [Opened(n) for n in sizes]
+    for one in [one for _ in range(ROUNDS) for one in opened]:
+        one.measure()
+    results = []
+    for one in opened:
+        one.close()
+        cost = round(median(one.costs), 2)
+        results.append({"open": one.n_open, "us_an_event": cost, "rss_mb": one.rss_mb})
         say(f"  {results[-1]}")
     return results
 
 
 def with_partitions(counts: list[int]) -> list[dict[str, Any]]:
-    """Measure each count of partitions on one broker."""
+    """Measure each count of partitions on one broker, in turn, some rounds of all."""
     folder = Path(tempfile.mkdtemp(prefix="growth-", dir=ROOT / ".grindstone"))
     broker = LocalBroker(folder)
-    results = []
+    costs: dict[int, list[float]] = {n: [] for n in counts}
+    few, many = ENGINE_EVENTS
     try:
         bootstrap = broker.start()
-        for partitions in counts:
-            results.append(cost_with_partitions(bootstrap, partitions))
-            say(f"  {results[-1]}")
+        loads = {n: [Load(bootstrap, n, events) for events in ENGINE_EVENTS] for n in counts}
+        for n in [n for _ in range(ENGINE_ROUNDS) for n in counts]:
+            less, more = (load.cpu_s() for load in loads[n])
+            costs[n].append((more - less) / (many - few) * 1e6)
+            say(f"  {n} partitions: {costs[n][-1]:.1f} us an event")
     finally:
         broker.wipe()
         shutil.rmtree(folder, ignore_errors=True)
-    return results
+    return [{"partitions": n, "us_an_event": round(median(us), 2)} for n, us in costs.items()]
 
 
 def arguments() -> argparse.Namespace:
@@ -181,7 +237,7 @@ def main() -> int:
     """Measure, draw and print."""
     options = arguments()
     if options.one:
-        print(json.dumps(cost_with_open(options.one)))
+        fold_when_told(options.one)
         return 0
     try:
         say("the fold alone, by open decisions")

@@ -3,9 +3,11 @@
     python -m benchmarks.learn_scores [--only PART] [--quick] [--peer PYTHON] [--json] [--keep]
 
 Parts: ``cartpole`` and ``lander``, Double DQN that practises from nothing, all seeds as one stack,
-beside published scores (LunarLander needs box2d); ``offline``, discrete CQL, IQL, AWAC, Double DQN
-and cloning on one seeded log of CartPole by players of mixed skill, beside d3rlpy's discrete CQL
-and cloning on the same log, run by ``--peer``, a Python that has d3rlpy.
+beside Stable-Baselines3's DQN for as many steps and published scores (LunarLander needs box2d);
+``offline``, discrete CQL, IQL, AWAC, Double DQN and cloning on one seeded log of CartPole by
+players of mixed skill, beside d3rlpy's discrete CQL, Double DQN and cloning on the same log.
+``--peer`` is a Python that has d3rlpy and stable_baselines3. All are scored alike: last weights,
+greedy, 50 episodes a seed.
 """
 
 from __future__ import annotations
@@ -33,26 +35,46 @@ from schemas.practice import Episodes
 Part = Literal["cartpole", "lander", "offline"]
 RESULTS = Path(__file__).parent / "results" / "learn_scores.json"
 
-PRACTISE = ValueSettings(
+CARTPOLE_SETTINGS = ValueSettings(
     hidden=(128, 128), batch=128, learning_rate=5e-4, polyak=0.01, n_step=3, discount=0.99,
-    practice_matches=8, practice_steps=500, practise_every=500, epsilon_start=1.0,
-    epsilon_end=0.05, epsilon_updates=3_000, capacity=50_000, updates=12_500,
+    practice_matches=1, practice_steps=500, practise_every=250, epsilon_start=1.0,
+    epsilon_end=0.05, epsilon_updates=4_000, capacity=50_000, updates=25_000, result_weight=0.0,
+    reward_weight=0.1,
 )  # fmt: skip
+"""Tried on seeds 100 and up alone. Rewards are all there is: no pack wins an episode; a tenth of
+them makes the best return from a state 10."""
+
+LANDER_SETTINGS = msgspec.structs.replace(
+    CARTPOLE_SETTINGS, polyak=0.005, practice_steps=1_000, reward_weight=1.0
+)
+
+OFFLINE_SETTINGS = msgspec.structs.replace(
+    CARTPOLE_SETTINGS, n_step=1, alpha=0.0, beta=0.0, polyak=0.005, learning_rate=1e-3,
+    layer_norm=False, dueling=False, reward_weight=1.0,
+)  # fmt: skip
+"""Networks, batch, rate and rewards are those of `benchmarks.peer_d3rlpy`."""
 
 
 class Trial(msgspec.Struct, frozen=True):
-    """A world to practise in, and what others reached there."""
+    """A world to practise in, and what others published of it."""
 
     control: Control
+    settings: ValueSettings
     n_seeds: int
-    n_episodes: int
+    n_peer_seeds: int
     published: dict[str, tuple[float, float, int]]
     """By whom: mean, deviation, steps."""
+
+    @property
+    def n_steps(self) -> int:
+        """Steps of a seed in the world."""
+        s = self.settings
+        return -(-s.updates // s.practise_every) * s.practice_steps * s.practice_matches
 
 
 TRIALS: dict[Part, Trial] = {
     "cartpole": Trial(
-        CARTPOLE, 3, 50,
+        CARTPOLE, CARTPOLE_SETTINGS, 3, 3,
         {
             "CleanRL dqn.py": (488.69, 16.11, 500_000),
             "CleanRL dqn.py, seed 2": (301.0, 52.06, 100_000),
@@ -60,7 +82,7 @@ TRIALS: dict[Part, Trial] = {
         },
     ),
     "lander": Trial(
-        LANDER, 3, 50,
+        LANDER, LANDER_SETTINGS, 3, 1,
         {"Stable-Baselines3 Zoo dqn, LunarLander-v2": (154.382, 79.241, 100_000)},
     ),
 }  # fmt: skip
@@ -76,6 +98,7 @@ OFFLINE: dict[str, dict[str, Any]] = {
 }
 """Cloning is AWAC whose advantages count for nothing."""
 
+ABSENT = "absent: name a Python that has it with --peer"
 N_ROWS, N_UPDATES, N_SEEDS, N_EPISODES = 20_000, 3_000, 3, 50
 
 
@@ -92,10 +115,13 @@ def returns(stack: ValueStack, control: Control, n_episodes: int) -> NDArray[np.
     return scores
 
 
-def practised(trial: Trial, quick: bool) -> dict[str, Any]:
-    """Return the scores of models that practised from nothing."""
-    n_seeds, n_episodes = (2, 10) if quick else (trial.n_seeds, trial.n_episodes)
-    settings = msgspec.structs.replace(PRACTISE, updates=PRACTISE.updates // (10 if quick else 1))
+def practised(part: Part, peer: str | None, quick: bool) -> dict[str, Any]:
+    """Return the scores of models that practised from nothing, and of others."""
+    trial = TRIALS[part]
+    n_seeds, n_episodes = (2, 10) if quick else (trial.n_seeds, N_EPISODES)
+    settings = trial.settings
+    if quick:
+        settings = msgspec.structs.replace(settings, updates=settings.updates // 10)
     began = time.process_time()
     stack = make(settings, trial.control, list(range(n_seeds)))
     world = ControlWorld(n_seeds, trial.control)
@@ -104,8 +130,13 @@ def practised(trial: Trial, quick: bool) -> dict[str, Any]:
             stack.practise(world, seed=i)
         stack.update()
     row = _row(returns(stack, trial.control, n_episodes), time.process_time() - began)
-    n_calls = -(-settings.updates // settings.practise_every)
-    row["steps"] = n_calls * settings.practice_steps * settings.practice_matches
+    row["steps"] = msgspec.structs.replace(trial, settings=settings).n_steps
+    row["stable_baselines3"] = ABSENT
+    if peer is not None and not quick:
+        seeds = ",".join(str(seed) for seed in range(trial.n_peer_seeds))
+        found = _told(peer, "peer_sb3.py", part, seeds, str(n_episodes))
+        row["stable_baselines3"] = _beside(row, found["scores"], found["cpu_seconds"])
+        row["stable_baselines3"]["steps"] = found["steps"]
     row["published"] = {
         who: {"mean": mean, "deviation": deviation, "steps": steps,
               "reached": bool(row["mean"] >= mean - deviation)}
@@ -114,15 +145,26 @@ def practised(trial: Trial, quick: bool) -> dict[str, Any]:
     return row
 
 
+def _beside(ours: dict[str, Any], scores: list[float], seconds: float) -> dict[str, Any]:
+    """Return a peer's row; reached: our mean's interval does not end below its."""
+    row = _row(scores, seconds)
+    return {**row, "reached": bool(ours["interval"][1] >= row["interval"][0])}
+
+
+def _told(python: str, script: str, *arguments: str) -> Any:
+    """Return the JSON in the last line that a peer's script prints."""
+    path = Path(__file__).with_name(script)
+    done = subprocess.run(
+        [python, str(path), *arguments], stdout=subprocess.PIPE, text=True, check=True
+    )
+    return json.loads(done.stdout.splitlines()[-1])
+
+
 def from_log(
     rows: Episodes, changes: dict[str, Any], seeds: list[int], n_updates: int, n_episodes: int
 ) -> NDArray[np.float32]:
     """Return mean returns [S] of models that saw a log alone."""
-    offline = {
-        "n_step": 1, "alpha": 0.0, "beta": 0.0, "capacity": len(rows) + 1, "polyak": 0.005,
-        "learning_rate": 1e-3,
-    }  # fmt: skip
-    settings = msgspec.structs.replace(PRACTISE, **offline, **changes)
+    settings = msgspec.structs.replace(OFFLINE_SETTINGS, capacity=len(rows) + 1, **changes)
     stack = make(settings, CARTPOLE, seeds)
     stack.fit([rows] * len(seeds))
     for _ in range(n_updates):
@@ -145,21 +187,24 @@ def offline(peer: str | None, quick: bool) -> dict[str, Any]:
     rows = mixed_log(N_ROWS, seed=7)
     found: dict[str, Any] = {
         "rows": len(rows), "log_return": round(log_return(rows), 1), "updates": n_updates,
-        "ours": {}, "d3rlpy": "absent: name a Python that has d3rlpy with --peer",
+        "ours": {}, "d3rlpy": ABSENT,
     }  # fmt: skip
     for name, changes in OFFLINE.items():
         began = time.process_time()
         scores = from_log(rows, changes, seeds, n_updates, n_episodes)
         found["ours"][name] = _row(scores, time.process_time() - began)
     if peer is not None:
-        scored = peer_scores(peer, rows, n_updates, n_episodes)
-        found["d3rlpy"] = {name: _row(scores, cpu) for name, (scores, cpu) in scored.items()}
-        for name, row in found["d3rlpy"].items():
-            row["reached"] = found["ours"][name]["interval"][1] >= row["interval"][0]
+        scored = peer_scores(peer, rows, seeds, n_updates, n_episodes)
+        found["d3rlpy"] = {
+            name: _beside(found["ours"][name], scores, cpu)
+            for name, (scores, cpu) in scored.items()
+        }
     return found
 
 
-def peer_scores(python: str, rows: Episodes, n_updates: int, n_episodes: int) -> dict[str, Any]:
+def peer_scores(
+    python: str, rows: Episodes, seeds: list[int], n_updates: int, n_episodes: int
+) -> dict[str, Any]:
     """Return d3rlpy's mean returns by method, from the Python that has it."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "log.npz"
@@ -167,12 +212,10 @@ def peer_scores(python: str, rows: Episodes, n_updates: int, n_episodes: int) ->
             path, observation=rows.observation, action=rows.action["combat"], reward=rows.reward,
             terminated=rows.terminated, first=rows.first,
         )  # fmt: skip
-        script = Path(__file__).with_name("peer_d3rlpy.py")
-        done = subprocess.run(
-            [python, str(script), str(path), str(n_updates), str(n_episodes)],
-            stdout=subprocess.PIPE, text=True, check=True, cwd=folder,
-        )  # fmt: skip
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        many = ",".join(str(seed) for seed in seeds)
+        found: dict[str, Any] = _told(
+            python, "peer_d3rlpy.py", str(path), many, str(n_updates), str(n_episodes)
+        )
     return found
 
 
@@ -194,7 +237,7 @@ def measure(parts: list[Part], peer: str | None, quick: bool) -> dict[str, Any]:
             found[part] = offline(peer, quick)
             continue
         try:
-            found[part] = practised(TRIALS[part], quick)
+            found[part] = practised(part, peer, quick)
         except ImportError as error:  # gymnasium tells so of a world whose library is missing
             found[part] = f"absent: {error}"
     return found
@@ -205,7 +248,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Scores beside others' on the same worlds.")
     parser.add_argument("--only", choices=[*TRIALS, "offline"], action="append")
     parser.add_argument("--quick", action="store_true", help="a tenth of the updates, two seeds")
-    parser.add_argument("--peer", help="a Python that has d3rlpy")
+    parser.add_argument("--peer", help="a Python that has d3rlpy and stable_baselines3")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--keep", action="store_true", help=f"put the parts into {RESULTS.name}")
     options = parser.parse_args()
@@ -234,6 +277,9 @@ def _show(part: str, found: Any) -> None:
             print(f"  d3rlpy {name:12} {_shown(row)}")
         return
     print(f"{part}: after {found['steps']} steps {_shown(found)}")
+    peer = found["stable_baselines3"]
+    if not isinstance(peer, str):
+        print(f"  Stable-Baselines3 here: {_shown(peer)} after {peer['steps']}")
     for who, row in found["published"].items():
         print(f"  {who}: {row['mean']} +- {row['deviation']} after {row['steps']}")
 

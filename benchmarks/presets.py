@@ -29,9 +29,9 @@ from benchmarks.learners_table import DOCS, filled
 from infra.learn.asked import SAMPLES, Asked
 from infra.learn.judged import FRESH
 from infra.learn.rows import ensure_rows, make_layout, make_world
-from infra.learn.train import make_plan, needs_maps
-from learners.model_types.base import Preset
-from learners.model_types.registry import names
+from infra.learn.train import make_plan
+from learners.model_types.base import Preset, wants_maps
+from learners.model_types.registry import model_type, names
 from learners.training.plan import Plan
 from learners.training.quality import qualities
 from learners.training.rows import read_rows
@@ -150,7 +150,7 @@ def plan_of(name: str, preset: Preset, budget: Budget, folders: dict[str, Path])
 
 def measure(name: str, preset: Preset, budget: Budget, data: Path) -> Run:
     """Train one preset and judge it on what nothing was chosen by."""
-    maps = needs_maps(plan_of(name, preset, budget, {}))
+    maps = wants_maps(model_type(name), make_layout())
     folders = ensure_rows(data, ARCHETYPES, budget.samples, budget.seed, maps)
     plan = plan_of(name, preset, budget, folders)
     began = time.process_time()

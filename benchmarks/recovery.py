@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -99,16 +100,15 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-async def produce(bootstrap: str, source: str, streams: list[ManyOpen], n_each: int) -> int:
-    """Write the opening decisions of each partition; returns how many records there are."""
+async def produce(bootstrap: str, source: str, packs: Iterable[tuple[int, bytes]]) -> int:
+    """Write packs, each to its partition; returns how many records there are."""
     n = 0
     async with AIOKafkaProducer(
         bootstrap_servers=bootstrap, enable_idempotence=True, linger_ms=20, max_batch_size=900_000
     ) as producer:
-        for stream in streams:
-            for pack in stream.opening(n_each):
-                await producer.send(source, pack, partition=stream.partition)
-                n += 1
+        for partition, pack in packs:
+            await producer.send(source, pack, partition=partition)
+            n += 1
         await producer.flush()
     return n
 
@@ -163,7 +163,8 @@ def measure(
     streams = [ManyOpen(max(1, n_each // an_actor), p) for p in range(partitions)]
     asyncio.run(prepare(bootstrap, app, source, partitions))
     say(f"opening {n_open:,} decisions in {partitions} partitions, {an_actor} an actor")
-    n_records = asyncio.run(produce(bootstrap, source, streams, n_each))
+    packs = ((s.partition, pack) for s in streams for pack in s.opening(n_each))
+    n_records = asyncio.run(produce(bootstrap, source, packs))
     opening = run_worker_process(app, source, bootstrap, n_records)
     runs = []
     for repeat in range(repeats):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any, TypeVar
 
 import msgspec
@@ -77,7 +78,9 @@ class Cache:
 
 def _keep(cache: dict[Any, T], key: Any, value: T) -> None:
     if len(cache) >= CACHED and key not in cache:
-        del cache[next(iter(cache))]
+        # Many at once: the more first keys a dict has lost, the longer it looks for the next one.
+        for oldest in list(islice(cache, CACHED // 8)):
+            del cache[oldest]
     cache[key] = value
 
 

@@ -260,8 +260,9 @@ def profile(
     from infra.learn.asked import Asked, check_types
     from infra.learn.profiled import profile as look
     from infra.learn.profiled import render_text
-    from infra.learn.rows import ensure_rows
-    from infra.learn.train import make_plan, names_of, needs_maps
+    from infra.learn.rows import ensure_rows, make_layout
+    from infra.learn.train import make_plan, names_of
+    from learners.model_types.base import wants_maps
     from learners.model_types.registry import names
     from learners.training.machine import device_name
 
@@ -273,9 +274,9 @@ def profile(
     found = []
     for name in asked.types:
         plan = make_plan(name, asked, device_name(device.value), {}, None)
-        rows = ensure_rows(
-            Path(settings.data_dir), asked.archetypes, samples, asked.seed, needs_maps(plan)
-        )
+        maps = wants_maps(plan.kind, make_layout())
+        data = Path(settings.data_dir)
+        rows = ensure_rows(data, asked.archetypes, samples, asked.seed, maps)
         found.append(look(plan, rows, updates, lambda phase, name=name: say(f"{name}: {phase}")))  # type: ignore[misc]
         if not as_json:
             print(render_text(found[-1]))
@@ -321,12 +322,11 @@ def continuous(
     from infra.learn.asked import check_types
     from infra.learn.live import check_rule, learner_config
     from infra.learn.train import names_of
-    from learners.model_types.registry import model_type, names
+    from learners.model_types.registry import names
 
     settings = find_settings(config, seed=seed, game=game)
-    acting = [name for name in names() if model_type(name).acts is not None]
     rule = check_rule(rows, hours, keep, updates, method, preset.value)
-    chosen = check_types(tuple(types or ()), names()) if types else tuple(acting)
+    chosen = check_types(tuple(types or ()), names())
     told = learner_config(settings, chosen, names_of(archetypes), rule, archive, device.value)
     if processes.run_trainer(settings, told) == Exit.NO_BROKER:
         fail("the broker cannot be reached", Exit.NO_BROKER)

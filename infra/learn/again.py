@@ -134,17 +134,13 @@ def _folder(data: Path, archetype: str, told: dict[str, Any]) -> Path:
 
 
 def _from_windows(plan: Plan, told: dict[str, Any], archive: str, layout: Layout) -> Episodes:
-    from infra.learn.live import game_heads
-    from learners.training.windows import HeadReader, episodes_of, head_actions
+    from infra.learn.live import game_source
+    from learners.model_types.base import wants_maps
     from schemas.records import Window
 
-    heads = game_heads(told["game"])
-    head = plan.kind.acts
-    actions = head_actions(heads, head, plan.type)
-    n_actions = max(end for _, end in heads.values())
-    reader = HeadReader(archive, layout, head or "combat", actions, n_actions)
+    reader = game_source(told["game"]).reader(plan.kind, archive)
     parts = [reader.read(msgspec.convert(window, Window)) for window in told["windows"]]
-    return episodes_of(parts, head or "combat", layout)
+    return reader.episodes(parts, maps=wants_maps(plan.kind, layout))
 
 
 def diff(models: Path, one: str, other: str, seed: int) -> Difference:

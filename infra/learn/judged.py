@@ -100,10 +100,11 @@ def _judge(group: Sequence[tuple[Path, VersionInfo]], episodes: int, seed: int) 
 
 def fresh_rows(kind: str, archetype: str, episodes: int, seed: int) -> tuple[Episodes, Episodes]:
     """Return rows of new scripted play, in two halves: one to fit what judges, one to be judged."""
+    from learners.model_types.base import wants_maps
     from learners.model_types.registry import model_type
     from schemas.practice import split_by_match
 
-    maps = any(port.name == "maps" for port in model_type(kind).inputs(make_layout()))
+    maps = wants_maps(model_type(kind), make_layout())
     n = max(2 * ROWS_AN_EPISODE, episodes * ROWS_AN_EPISODE)
     return split_by_match(record(archetype, n, seed + FRESH, maps), 0.5)
 

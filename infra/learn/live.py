@@ -12,29 +12,27 @@ from infra.learn.asked import check_archetypes
 from infra.learn.rows import make_layout
 from infra.settings import Settings
 from schemas.errors import refuse, shown
-from schemas.practice import Head
 
 if TYPE_CHECKING:
     from learners.process import LearnerConfig
+    from learners.training.steps import Source
 
 
-def game_heads(game: str) -> Mapping[Head, tuple[int, int]]:
-    """Return where the choices of each head lie in a game's one list of actions.
+def game_source(game: str) -> Source:
+    """Return what a game's windows hold for learners.
 
     Raises:
         SchemaError: the game's decisions are not those of heads.
     """
     if game != "arena":
         refuse("--game", "arena: the types decide its heads", shown(game))
-    from games.arena import rules
+    from games.arena.rule import HEADS, action_slice
+    from games.arena.windows import rows_of
+    from learners.training.steps import Source
 
-    heads: dict[Head, tuple[int, int]] = {}
-    first = 0
-    for head in ("combat", "movement", "skill"):
-        heads[head] = (first, first + rules.N_CHOICES[head])
-        first = heads[head][1]
-    heads["aim"] = (first, first + 1)
-    return heads
+    slices = {head: action_slice(head) for head in HEADS}
+    heads = {head: (part.start, part.stop) for head, part in slices.items()}
+    return Source(make_layout(), heads, rows_of)
 
 
 def check_rule(
@@ -70,7 +68,8 @@ def learner_config(
     """Return what a learner process is told.
 
     Raises:
-        SchemaError: an archetype or the game is unknown, or a type decides no head of the game.
+        SchemaError: an archetype or the game is unknown.
+        LearnError: the game's windows have nothing for a type.
     """
     from learners.model_types.registry import model_type
     from learners.process import LearnerConfig
@@ -80,20 +79,17 @@ def learner_config(
     from learners.training.retrain import RetrainRule
 
     game = settings.load_game().name
-    heads = dict(game_heads(game))
+    source = game_source(game)
     check_archetypes(tuple(archetypes))
     for name in types:
-        if model_type(name).acts not in heads:
-            deciding = f"one that decides {', '.join(heads)}"
-            refuse("--type", deciding, shown(name), "windows hold no maps and no enemies' facts")
+        source.name(model_type(name))
     place = Place(
         game=game, archive=archive or str(Path(settings.windows_dir).resolve()),
         models=settings.models_dir.resolve(), checkpoints=settings.checkpoints_dir.resolve(),
         code_version=code_version(),
     )  # fmt: skip
     trains = ContinuousSessions(
-        place=place, archetypes=list(archetypes), types=list(types), layout=make_layout(),
-        heads=heads,
+        place=place, archetypes=list(archetypes), types=list(types), source=source,
         rule=RetrainRule(**{**rule, "seed": settings.seed, "device": device_name(device)}),
     )  # fmt: skip
     return LearnerConfig(

@@ -112,11 +112,13 @@ def make_jobs(
     warm: Mapping[str, Any] | None = None,
 ) -> list[Job]:
     """Return a job for each type, its rows recorded; every setting is checked before."""
+    from learners.model_types.base import wants_maps
+
     plans = {name: make_plan(name, asked, device, {}, warm) for name in asked.types}
     data = Path(settings.data_dir)
     jobs = []
     for name, plan in plans.items():
-        maps = needs_maps(plan)
+        maps = wants_maps(plan.kind, make_layout())
         folders = _rows(settings, asked, maps, on_rows)
         plan = make_plan(name, asked, device, folders, warm)
         checkpoints = settings.checkpoints_dir / "learn"
@@ -205,11 +207,6 @@ def make_plan(
         rows={a: _told_of(folder) for a, folder in rows.items()},
         warm=msgspec.convert(dict(warm), WarmStart) if warm is not None else None,
     )  # fmt: skip
-
-
-def needs_maps(plan: Plan) -> bool:
-    """Return whether a type's inputs are maps, which take most of a row's bytes."""
-    return any(port.name == "maps" for port in plan.kind.inputs(make_layout()))
 
 
 def _told_of(folder: Path) -> dict[str, Any]:

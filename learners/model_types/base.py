@@ -166,6 +166,11 @@ class ModelType(Protocol):
         ...
 
 
+def wants_maps(kind: ModelType, layout: Layout) -> bool:
+    """Return whether a type's inputs are maps, which take most of a row's bytes."""
+    return any(port.name == "maps" for port in kind.inputs(layout))
+
+
 class LearnError(ValueError):
     """What cannot be learned from or learned on; the message names the field and the rule."""
 

@@ -58,11 +58,17 @@ class SacSettings(TypeSettings, frozen=True, kw_only=True, forbid_unknown_fields
     target_entropy: float = -2.0
     """What the temperature steers to; minus the number of aims, as the paper has it."""
     first_temperature: Annotated[float, Meta(gt=0)] = 1.0
+    temperature_rate: Annotated[float, Meta(gt=0)] = 1.0
+    """Its learning rate beside the others': at theirs a short training ends before it falls."""
     first_log_std: Annotated[float, Meta(ge=MIN_LOG_STD, le=MAX_LOG_STD)] = 0.0
     n_step: Annotated[int, Meta(ge=1)] = 1
     """Steps of gathered play whose rewards are summed before the critics bootstrap."""
     clone_updates: Annotated[int, Meta(ge=0)] = 0
     """Updates in which the actor only copies logged aims while the critics learn already."""
+    settle_updates: Annotated[int, Meta(ge=0)] = 0
+    """Updates after those in which the actor practises as it is, and only the critics learn."""
+    clone_weight: Annotated[float, Meta(ge=0)] = 0.0
+    """Of the squared distance to the batch's aims when the actor follows the critics."""
     random_start: Share = 0.0
     """Share of the first practice's steps that is drawn uniformly, where nothing was logged."""
 
@@ -149,11 +155,16 @@ class SacStack(PolicyStack):
         self._temperature.to(device)
         rates = [settings.learning_rate * rate for rate in rates]
         self._optimisers = {
-            name: StackedAdamW(list(module.parameters()), rates, decay, settings.grad_clip)
-            for name, module, decay in (
-                ("actor", self._actor, settings.weight_decay),
-                ("critics", self._critics, settings.weight_decay),
-                ("temperature", self._temperature, 0.0),
+            name: StackedAdamW(
+                list(module.parameters()),
+                [factor * rate for rate in rates],
+                decay,
+                settings.grad_clip,
+            )  # fmt: skip
+            for name, module, factor, decay in (
+                ("actor", self._actor, 1.0, settings.weight_decay),
+                ("critics", self._critics, 1.0, settings.weight_decay),
+                ("temperature", self._temperature, settings.temperature_rate, 0.0),
             )
         }
         self._average = flatten(list(self._target.parameters()))
@@ -168,10 +179,18 @@ class SacStack(PolicyStack):
         drawn = [rng.standard_normal(shape, np.float32) for rng in self._draws.models]
         return torch.from_numpy(np.stack(drawn)).to(self._device)
 
+    def _before(self, n_updates: int) -> bool:
+        """Whether there is a log, and fewer updates were taken: what copies none has no start."""
+        return bool((self._rows.n_logged > 0).all()) and self._n_updates < n_updates
+
     @property
     def _cloning(self) -> bool:
-        logged = bool((self._rows.n_logged > 0).all())
-        return logged and self._n_updates < self._settings.clone_updates
+        return self._before(self._settings.clone_updates)
+
+    @property
+    def _settling(self) -> bool:
+        """Whether the critics alone learn, or the actor copies: it follows no critic yet."""
+        return self._before(self._settings.clone_updates + self._settings.settle_updates)
 
     def update(self) -> Update:
         """Take one step of critics, actor and temperature."""
@@ -221,15 +240,20 @@ class SacStack(PolicyStack):
         aim, log_prob = losses.squashed_log_prob(mean, log_std, self._normals(*mean.shape[1:]))
         if self._cloning:
             loss = per_model((mean.tanh() - logged).square())
+        elif self._settling:
+            return torch.zeros(self.n_models, device=self._device), log_prob.detach()
         else:
             value = self._critics(x, aim, fixed=True).min(0).values
             temperature = self._temperature.log.detach().exp()
             loss = per_model(temperature * log_prob - value)
+            if self._settings.clone_weight > 0:
+                apart = per_model((mean.tanh() - logged).square())
+                loss = loss + self._settings.clone_weight * apart
         self._optimisers["actor"].step(loss.sum())
         return loss, log_prob.detach()
 
     def _learn_temperature(self, log_prob: torch.Tensor) -> torch.Tensor:
-        if not self._cloning:
+        if not self._settling:
             log = self._temperature.log[:, 0]
             loss = losses.temperature_loss(log, log_prob, self._settings.target_entropy)
             self._optimisers["temperature"].step(loss.sum())
@@ -331,7 +355,7 @@ class SoftActorCritic:
         if name == "classic":
             return SacSettings(grad_clip=0.0)
         return SacSettings(
-            actor=(128, 128), critic=(128, 128), layer_norm=True, updates=5_000,
+            actor=(128, 128), critic=(128, 128), layer_norm=True, updates=10_000,
             clone_updates=600, first_temperature=0.05, first_log_std=-1.5, learning_rate=5e-4,
             discount=0.98, polyak=0.01, practise_every=100, practice_matches=8,
             capacity=100_000, result_weight=2.0,

@@ -40,6 +40,8 @@ class TeamSettings(OnPolicySettings, frozen=True, kw_only=True, forbid_unknown_f
     critic: Annotated[tuple[int, ...], Meta(min_length=1)] = (256, 256, 256)
     """Widths; the first is that of each actor's part, before the pack's parts are put together."""
     layer_norm: bool = False
+    skip: bool = False
+    """Whether what goes into the LSTM goes past it to the scores, too."""
     piece_steps: Annotated[int, Meta(ge=1)] = 16
     """Steps of a piece that are learned from."""
     burn_in: Annotated[int, Meta(ge=0)] = 8
@@ -58,7 +60,8 @@ class TeamActor(nn.Module):
         )
         width = widths[-1] if widths else n_features
         self.lstm = Lstm(1, width, settings.width, settings.n_layers)
-        self.logits = Mlp(1, settings.width, (), n_actions)
+        self.skip = settings.skip
+        self.logits = Mlp(1, settings.width + (width if self.skip else 0), (), n_actions)
         level_out(self.logits)
 
     def features(self, observation: torch.Tensor) -> torch.Tensor:
@@ -66,15 +69,21 @@ class TeamActor(nn.Module):
         x: torch.Tensor = self.normaliser(observation)
         return x if self.encoder is None else self.encoder(x).relu()
 
+    def _score(self, features: torch.Tensor, remembered: torch.Tensor) -> torch.Tensor:
+        both = torch.cat([features, remembered], -1) if self.skip else remembered
+        logits: torch.Tensor = self.logits(both)
+        return logits
+
     def step(self, observation: torch.Tensor, state: State) -> tuple[torch.Tensor, State]:
         """Return logits [S, B, A] and the next state of one step."""
-        features, state = self.lstm.step(self.features(observation), state)
-        return self.logits(features), state
+        features = self.features(observation)
+        remembered, state = self.lstm.step(features, state)
+        return self._score(features, remembered), state
 
     def forward(self, observation: torch.Tensor, state: State, first: torch.Tensor) -> torch.Tensor:
         """Return logits [S, T, B, A] of observations [S, T, B, D]."""
-        logits: torch.Tensor = self.logits(self.lstm(self.features(observation), state, first))
-        return logits
+        features = self.features(observation)
+        return self._score(features, self.lstm(features, state, first))
 
 
 class TeamNet(nn.Module):
@@ -187,11 +196,11 @@ class TeamCoordination:
         if name == "classic":
             return TeamSettings(batch=32, clone_updates=500, fragment_steps=136)
         return TeamSettings(
-            width=48, n_layers=1, critic=(64, 64), layer_norm=True,
-            learning_rate=1e-3, batch=16, practise_every=6, practice_matches=24,
-            piece_steps=32, burn_in=4, fragment_steps=132, clone_updates=60, grad_clip=10.0,
+            encoder=(64, 64), skip=True, width=32, n_layers=1, critic=(64, 64), layer_norm=True,
+            learning_rate=3.5e-3, batch=40, practise_every=10, practice_matches=32,
+            piece_steps=16, burn_in=4, fragment_steps=132, clone_updates=60, grad_clip=10.0,
             fresh_moments=True, trace=0.95, entropy=0.003, result_weight=2.0, reward_weight=0.2,
-            updates=840,
+            updates=1_200,
         )  # fmt: skip
 
     def inputs(self, layout: Layout) -> list[Port]:

@@ -29,6 +29,11 @@ from schemas.practice import Bools, Episodes, Floats, Head, Ints, Layout, Practi
 EXPLORE, DROP = 1, 2
 """Purposes of a seed's draws."""
 
+SETTLED = 10_000
+"""Rows that a normaliser is taken from where there is no log; as many as `learn train` records.
+By the first practice alone it would take what random choices reach: a cart they hardly moved left
+the larger part of its track beyond the normaliser's limit, where places cannot be told apart."""
+
 Arrays = Mapping[str, NDArray[np.float32]]
 
 
@@ -81,6 +86,16 @@ class ValueStack:
         if not self._counts[2] and all(len(o) for o in observations):
             self._normaliser.fix(observations)
             self._counts[2] = 1
+
+    def _settle(self) -> None:
+        """Take the normalisers from the first `SETTLED` rows, as far as they have come."""
+        most = min(SETTLED, self._settings.capacity)
+        n_rows = [min(ring.n_rows, most) for ring in self._replay.rings]
+        if not self._counts[2] and all(n_rows):
+            self._normaliser.fix(
+                [self._replay.column("vector", i)[:n] for i, n in enumerate(n_rows)]
+            )
+            self._counts[2] = int(min(n_rows) == most)
 
     def _add(self, i: int, steps: Steps) -> None:
         """Put steps into the replay under episode numbers that no others had."""
@@ -147,9 +162,9 @@ class ValueStack:
         gathered = gatherer.play(
             self._choose, settings.practice_steps, settings.result_weight, settings.reward_weight
         )
-        self._fix([steps.observation for steps in gathered.steps])
         for i, steps in enumerate(gathered.steps):
             self._add(i, steps)
+        self._settle()
         return gathered.measures
 
     def _choose(self, view: View) -> tuple[Ints, Floats]:

@@ -8,7 +8,7 @@ session that is killed at any moment goes on to the same weights.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import torch
 from learners.checkpoint import Cursor
 from learners.export import ExportError
 from learners.folders import CheckpointError, read_state, write_folder
-from learners.model_types.base import LearnError
+from learners.model_types.base import LearnError, wants_maps
 from learners.model_types.registry import model_type
 from learners.replay.rows import WindowError
 from learners.session import Taken
@@ -28,10 +28,10 @@ from learners.training.publish import Place, publish, version_number
 from learners.training.retrain import ModelState, Retraining, RetrainRule, SessionState
 from learners.training.rows import rows_digest
 from learners.training.run import Hooks, Training
+from learners.training.steps import Source
 from learners.training.weights import Weights
-from learners.training.windows import HeadReader, HeadRows, episodes_of, head_actions
 from schemas.model_events import Registered
-from schemas.practice import Episodes, Head, Layout
+from schemas.practice import Episodes
 from schemas.records import Window
 
 _STATE = "state"
@@ -45,29 +45,25 @@ class ContinuousSession:
         place: Place,
         archetype: str,
         types: Sequence[str],
-        layout: Layout,
-        heads: Mapping[Head, tuple[int, int]],
+        source: Source,
         rule: RetrainRule,
     ) -> None:
         """Go on from where an earlier session was.
 
         Raises:
-            LearnError: a type is unknown, or decides no head of the game.
+            LearnError: a type is unknown, or the game's windows have nothing for it.
         """
-        self._place, self._layout, self._rule = place, layout, rule
+        self._place, self._source, self._rule = place, source, rule
         self._archetype = archetype
         self._kinds = {name: model_type(name) for name in types}
-        n_actions = max(end for _, end in heads.values())
+        self._reads = {name: source.name(kind) for name, kind in self._kinds.items()}
         self._readers = {
-            head: HeadReader(place.archive, layout, head, actions, n_actions)
-            for head, actions in {
-                kind.acts: head_actions(heads, kind.acts, kind.name)
-                for kind in self._kinds.values()
-            }.items()
-            if head is not None
+            self._reads[name]: source.reader(kind, place.archive)
+            for name, kind in self._kinds.items()
         }
         self.refused: list[str] = []
-        self._rows: list[dict[Head, HeadRows]] = []
+        self._rows: list[dict[str, Sized]] = []
+        """Of each window, by what is read of it."""
         self._training: Training | None = None
         self.pending: Registered | None = None
         self.state = self._resume()
@@ -127,7 +123,7 @@ class ContinuousSession:
         )  # fmt: skip
         if repeated:
             return "repeated"
-        self._add(window, {head: reader.read(window) for head, reader in self._readers.items()})
+        self._add(window, self._read(window))
         return "folded"
 
     @property
@@ -162,7 +158,7 @@ class ContinuousSession:
             deadline = time.monotonic() + seconds
             if training.run(Hooks(stop=lambda: time.monotonic() >= deadline)):
                 self.pending = publish(
-                    training, self._layout, self._place, self._told(self.state.now),
+                    training, self._source.layout, self._place, self._told(self.state.now),
                     self._model(training.plan.type).number + 1,
                 )  # fmt: skip
         except (LearnError, ExportError) as error:
@@ -210,7 +206,7 @@ class ContinuousSession:
         windows, state.windows = state.windows, []
         for window in windows:
             try:
-                rows = {head: reader.read(window) for head, reader in self._readers.items()}
+                rows = self._read(window)
             except WindowError as error:
                 self.refused.append(f"kept window: {error}")
             else:
@@ -224,15 +220,16 @@ class ContinuousSession:
     def _model(self, name: str) -> ModelState:
         return self.state.models.setdefault(name, ModelState())
 
-    def _add(self, window: Window, rows: dict[Head, HeadRows]) -> None:
+    def _read(self, window: Window) -> dict[str, Sized]:
+        return {name: reader.read(window) for name, reader in self._readers.items()}
+
+    def _add(self, window: Window, rows: dict[str, Sized]) -> None:
         state, rule = self.state, self._rule
         state.windows.append(window)
         self._rows.append(rows)
-        for name, kind in self._kinds.items():
-            if kind.acts is None:
-                continue
+        for name in self._kinds:
             model = self._model(name)
-            model.n_new += len(rows[kind.acts])
+            model.n_new += len(rows[self._reads[name]])
             model.trained_ms = model.trained_ms or window.min_time_ms
             late = window.max_time_ms - model.trained_ms >= rule.span_ms
             if name not in state.due and (model.n_new >= rule.rows or (late and model.n_new)):
@@ -240,19 +237,17 @@ class ContinuousSession:
         self._forget()
 
     def _forget(self) -> None:
-        """Let the oldest windows go that no head needs for its newest rows."""
+        """Let the oldest windows go that no type needs for its newest rows."""
         while len(self._rows) > 1 and all(
-            sum(len(rows[head]) for rows in self._rows[1:]) >= self._rule.keep_rows
-            for head in self._readers
+            sum(len(rows[read]) for rows in self._rows[1:]) >= self._rule.keep_rows
+            for read in self._readers
         ):
             del self._rows[0], self.state.windows[0]
 
     def _episodes(self, name: str) -> Episodes:
-        head = self._kinds[name].acts
-        if head is None:
-            msg = f"{name} must decide a head; got one that predicts"
-            raise LearnError(msg)
-        return episodes_of([rows[head] for rows in self._rows], head, self._layout)
+        read = self._reads[name]
+        maps = wants_maps(self._kinds[name], self._source.layout)
+        return self._readers[read].episodes([rows[read] for rows in self._rows], maps=maps)
 
     def _decide(self, name: str, champion: str | None) -> Retraining:
         rule, kind, state = self._rule, self._kinds[name], self._model(name)
@@ -299,7 +294,7 @@ class ContinuousSession:
                 {a: self._place.weights(name) for a, name in warm.versions.items()} if warm else {}
             )
             self._training = Training(
-                now.plan, self._layout, [self._episodes(now.plan.type)], None,
+                now.plan, self._source.layout, [self._episodes(now.plan.type)], None,
                 self._folder / "trainings", sources,
             )  # fmt: skip
             self.refused += self._training.refused
@@ -334,10 +329,7 @@ class ContinuousSessions(msgspec.Struct, frozen=True, kw_only=True):
     place: Place
     archetypes: list[str]
     types: list[str]
-    layout: Any
-    """`schemas.practice.Layout` of the game."""
-    heads: dict[Head, tuple[int, int]]
-    """Where the choices of each head lie in the game's list of actions."""
+    source: Source
     rule: RetrainRule = RetrainRule()
 
     def keys(self) -> list[str]:
@@ -357,7 +349,7 @@ class ContinuousSessions(msgspec.Struct, frozen=True, kw_only=True):
         """Open a session where an earlier one was."""
         del device  # the rule names it: it is part of what makes equal weights
         return ContinuousSession(
-            self.place, key.partition("/")[2], self.types, self.layout, self.heads, self.rule
+            self.place, key.partition("/")[2], self.types, self.source, self.rule
         )
 
     def resume_offset(self, key: str, partition: int) -> int:

@@ -8,6 +8,7 @@ the looks it takes, and goes down a stage where the upper bound stays below what
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from statistics import NormalDist, fmean, stdev
 from typing import Annotated, Literal
 
@@ -95,6 +96,18 @@ class Curriculum:
             self._enter(model, state.stage - 1)
             return -1
         return 0
+
+    def add_all(self, matches: Iterable[tuple[int, float]]) -> None:
+        """Take the scores of a practice: pairs of a model and a score, in the order they ended.
+
+        All were played at the difficulty that the practice began with, so they tell of the stage
+        that a model stood at then, and of no other: once it has gone up or down, its others are
+        not counted. Else one practice of many easy wins would pass all stages at once.
+        """
+        moved: set[int] = set()
+        for model, score in matches:
+            if model not in moved and self.add(model, score) != 0:
+                moved.add(model)
 
     def _enter(self, model: int, stage: int) -> None:
         self.models[model] = StageState(stage=stage)

@@ -298,8 +298,7 @@ class Training:
         progress.n_practised += 1
         matches, world.matches = world.matches, []
         if self.curriculum is not None:
-            for model, score in matches:
-                self.curriculum.add(model, score)
+            self.curriculum.add_all(matches)
             measured = {**measured, "stage": _floats([m.stage for m in self.curriculum.models])}
         if matches:
             won = _won(matches, self.stack.n_models)

@@ -11,7 +11,6 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from learners.model_types.base import LearnError
 from learners.replay.rows import (
     Names,
     names_of,
@@ -91,11 +90,16 @@ class HeadReader:
             WindowError: a file is missing or altered, or a value breaks its rule.
         """
         table = read_window(self._filesystem, self._root, window, COLUMNS, _NAMES)
-        domains = names_of(table.column("domain").combine_chunks())
-        mine = np.flatnonzero(domains.where(self._head))
-        return self._rows(table.take(pa.array(mine)), window.window_id)
+        return self.rows(table, window.window_id)
 
-    def _rows(self, table: pa.Table, where: str) -> HeadRows:
+    def rows(self, table: pa.Table, where: str) -> HeadRows:
+        """Return the head's rows of a window's table; ``where`` names it in errors.
+
+        Raises:
+            WindowError: a value breaks its rule.
+        """
+        domains = names_of(table.column("domain").combine_chunks())
+        table = table.take(pa.array(np.flatnonzero(domains.where(self._head))))
         column = {name: table.column(name).combine_chunks() for name in COLUMNS}
         n, width = len(table), 4 * self._layout.n_features
         observation, _ = vectors(column["observation"], width, "observation")
@@ -109,9 +113,11 @@ class HeadReader:
             actor=names_of(column["actor_id"]),
             step=numbers_of(column["step"], np.int64),
             revision=numbers_of(column["revision"], np.int64),
-            observation=observation.view("<f4").reshape(n, -1),
+            observation=observation.view("<f4").reshape(n, self._layout.n_features),
             next_observation=np.where(
-                has_next[:, None], following.view("<f4").reshape(n, -1), np.float32(0.0)
+                has_next[:, None],
+                following.view("<f4").reshape(n, self._layout.n_features),
+                np.float32(0.0),
             ),
             has_next=has_next,
             legal=mask[:, first:end].astype(np.bool_),
@@ -131,8 +137,8 @@ class HeadReader:
 def _check(rows: HeadRows, where: str, *, choices: bool) -> None:
     """Refuse what would poison weights."""
     for name in ("observation", "next_observation", "aim", "propensity", "reward"):
-        values = getattr(rows, name).reshape(len(rows), -1)
-        bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
+        values = getattr(rows, name)
+        bad = np.flatnonzero(~np.isfinite(values).all(axis=tuple(range(1, values.ndim))))
         if len(bad):
             raise window_error(where, f"rows[{bad[0]}].{name}", "finite", "nan or inf")
     bad = np.flatnonzero((rows.propensity <= 0) | (choices & (rows.propensity > 1 + 1e-6)))
@@ -254,20 +260,3 @@ def _episodes(
         enemies=np.zeros((n, e, f), np.float32), threat=np.zeros((n, e), np.float32),
         enemy_kind=np.zeros(n, np.int64), maps=None, target=np.zeros(n, np.int64),
     )  # fmt: skip
-
-
-def head_actions(
-    heads: Mapping[Head, tuple[int, int]], head: Head | None, kind: str
-) -> tuple[int, int]:
-    """Return where the choices of a type's head lie in the game's list of actions.
-
-    Raises:
-        LearnError: the type decides no head of the game.
-    """
-    if head is None or head not in heads:
-        msg = (
-            f"--type must be one that decides {', '.join(heads)}, for windows hold no maps and no"
-            f" facts of enemies; got {kind}"
-        )
-        raise LearnError(msg)
-    return heads[head]

@@ -12,7 +12,7 @@ import numpy as np
 from schemas.codec import encode_pack
 from schemas.events import Event, Tick
 from schemas.game import Game, parse_game
-from schemas.records import Experience, Row, WindowRule
+from schemas.records import Experience, Row, Window, WindowRule
 from streams.archiver import ArchiveStore
 from streams.archiver.files import store_window
 from streams.archiver.windows import WindowFold
@@ -101,10 +101,10 @@ def fold(log: Sequence[Record], game: Game) -> list[Row]:
 
 def archive(
     rows: Sequence[Row], game: Game, folder: Path, partition: int = 0, max_rows: int = 40
-) -> list[str]:
-    """Write the windows of rows, the unsealed one too; return their ids."""
+) -> list[Window]:
+    """Write the windows of rows, the unsealed one too; return them."""
     store = ArchiveStore.open(str(folder))
     rule = WindowRule(max_rows=max_rows, max_span_ms=3_600_000)
     cut: WindowFold[Experience] = WindowFold(partition, lambda _: rule)
     sealed = [w for i, row in enumerate(rows) for w in cut.take(i, [row])] + cut.finish()
-    return [store_window(store, window, game, "zstd").window_id for window in sealed]
+    return [store_window(store, window, game, "zstd") for window in sealed]

@@ -58,7 +58,6 @@ def test_a_job_that_fails_or_dies_ends_no_other(processes: int) -> None:
         (["train", "--all", "--report", "x.txt"], "--report must be a file that ends in .html"),
         (["train", "--all", "--memory-gb", "0"], "--memory-gb must be greater than 0; got 0"),
         (["coordinate", "--pack", "4"], "--pack must be 5, a pack of the arena; got 4"),
-        (["continuous", "-t", "spatial_vit"], "--type must be one that decides combat"),
         (["continuous", "--rows", "9", "--keep", "5"], "--keep must be at least --rows, 9; got 5"),
         (["continuous", "--method", "magic"], "--method must be one of on_policy"),
         (["evaluate", "nobody"], "NAME@V must be a version below"),

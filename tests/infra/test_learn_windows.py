@@ -4,55 +4,35 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import pytest
 
-from games.arena.play import ArenaMatches
 from games.arena.rewards import described
-from games.arena.settings import arena_settings
 from games.arena.windows import rows_of
 from infra.learn.windows import ensure_recorded
 from infra.sql import QueryError
 from learners.training.rows import check_rows, read_rows, rows_digest, rows_made_from
 from schemas.errors import SchemaError
-from schemas.events import Tick
-from schemas.records import Experience, Row
-from tests.agents.log import Run
+from schemas.records import Experience
 from tests.infra.lake import archive, duels, fold, log_of
-
-N_STEPS, STEP_MS = 40, 50
-
-
-@pytest.fixture(scope="module")
-def settled() -> list[Row]:
-    evenly = msgspec.structs.replace(arena_settings(described()), champion_worlds=0)
-    matches, run = ArenaMatches(evenly, 3, "w1"), Run(described())
-    for k in range(N_STEPS):
-        events = list(matches.step(10_000 + STEP_MS * k).events)
-        for at in range(0, len(events), 400):
-            run.take(events[at : at + 400])
-    run.take(Tick(event_time_ms=10_000_000, source="test"))
-    return run.rows
+from tests.infra.lived import settled
 
 
 @pytest.fixture(scope="module")
-def windows(settled: list[Row], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def windows(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("windows")
-    archive(settled, described(), folder, max_rows=2_000)
+    archive(settled(), described(), folder, max_rows=2_000)
     return folder
 
 
-def test_windows_are_the_rows_that_were_settled(
-    windows: Path, settled: list[Row], tmp_path: Path
-) -> None:
+def test_windows_are_the_rows_that_were_settled(windows: Path, tmp_path: Path) -> None:
     told: list[str] = []
     folders = ensure_recorded(windows, tmp_path, ["mage", "tank"], 10_000, False, told.append)
     assert told == ["mage", "tank"]
     for name, folder in folders.items():
         rows = read_rows(folder)
         check_rows(rows, name)
-        own = [r for r in settled if isinstance(r, Experience) and r.archetype == name]
+        own = [r for r in settled() if isinstance(r, Experience) and r.archetype == name]
         assert rows_digest(rows) == rows_digest(rows_of(own))
         about = rows_made_from(folder)
         assert about is not None

@@ -71,7 +71,7 @@ def test_decisions_latest_has_the_newest_revision(tmp_path: Path, rows: list[Row
 
 
 def test_windows_and_facts_are_those_of_the_files(tmp_path: Path, rows: list[Row]) -> None:
-    ids = archive(rows, duels(), tmp_path)
+    ids = [window.window_id for window in archive(rows, duels(), tmp_path)]
     found = ask(Lake(tmp_path), "SELECT window_id, n_rows, digest FROM windows ORDER BY 1")
     assert [row["window_id"] for row in found] == sorted(ids)
     assert sum(row["n_rows"] for row in found) == 120

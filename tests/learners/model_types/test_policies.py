@@ -228,9 +228,10 @@ def test_gathered_fragments_older_than_the_limit_are_dropped() -> None:
         assert len(stack.state()["versions"]) == kept
 
 
-def test_a_pack_acts_alike_alone_and_step_by_step() -> None:
+@pytest.mark.parametrize("changed", [{}, {"encoder": (24, 24), "skip": True}])
+def test_a_pack_acts_alike_alone_and_step_by_step(changed: dict[str, Any]) -> None:
     """The exported graph, fed its own state, does what the stack does in a match."""
-    stack = _make("team_coordination", [3, 4])
+    stack = _make("team_coordination", [3, 4], **changed)
     _practised(stack, "team_coordination", 16)
     world = ToyWorld(2)
     view = world.begin("combat", 1, 5)
@@ -286,6 +287,44 @@ def test_burn_in_makes_up_for_states_of_an_older_policy() -> None:
             others, *wrong = graph(observation, legal, *wrong)
         apart.append(float((scores - others)[legal].abs().max()))
     assert apart[-1] < 0.5 * apart[0]
+
+
+def test_scores_see_past_the_recurrent_layer_where_it_is_skipped() -> None:
+    """Two observations that the recurrent layer takes for one get unlike scores all the same."""
+    rows = toy_episodes(2)
+    observation = torch.from_numpy(rows.observation[:20])
+    legal = torch.ones(20, rows.legal["combat"].shape[1], dtype=torch.bool)
+    state = torch.zeros(20, 1, 24)
+    told = []
+    for skip in (False, True):
+        stack = _make("team_coordination", [3], skip=skip)
+        _practised(stack, "team_coordination", 16)
+        graph = stack.graph(0)
+        with torch.no_grad():
+            for weight in graph.actor.lstm.parameters():  # type: ignore[union-attr]
+                weight.zero_()
+            scores, _, _ = graph(observation, legal, state, state)
+        told.append(float(scores.std(0).max()))
+    assert told[0] == 0.0 < told[1]
+
+
+def test_critics_settle_while_the_actor_practises_as_it_is() -> None:
+    stack = _make("soft_actor_critic", [1, 2], clone_updates=10, settle_updates=20)
+    stack.fit([toy_episodes(4, s) for s in range(2)])
+    world, name = ToyWorld(2), "soft_actor_critic"
+
+    def weights(part: str) -> torch.Tensor:
+        return torch.cat([p.detach().flatten() for p in stack.modules()[part].parameters()])
+
+    _practised(stack, name, 10)
+    actor, critics, temperature = (weights(n) for n in ("actor", "critics", "temperature"))
+    assert stack.practise(world, 0)
+    _practised(stack, name, 20, 10)
+    assert torch.equal(weights("actor"), actor)
+    assert torch.equal(weights("temperature"), temperature)
+    assert not torch.equal(weights("critics"), critics)
+    _practised(stack, name, 2, 30)
+    assert not torch.equal(weights("actor"), actor)
 
 
 @pytest.mark.parametrize("name", NAMES)

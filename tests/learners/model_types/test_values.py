@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from learners.model_types import value_stack
 from learners.model_types.base import LearnError
 from learners.model_types.combat_dqn import CombatDqn
 from learners.model_types.skill_dqn import SkillDqn
@@ -44,7 +45,7 @@ def score(stack: ValueStack) -> float:
 
 @pytest.mark.parametrize("kind", TYPES)
 def test_learns_by_practice_alone(kind: Any) -> None:
-    stack = make(kind, [1, 2])
+    stack = make(kind, [1, 2], epsilon_updates=250)
     before = score(stack)
     for i in range(300):
         if i % 30 == 0:
@@ -90,6 +91,30 @@ def test_goes_on_bit_for_bit_from_its_state(changes: dict[str, Any]) -> None:
     second.restore(kept)
     work(second, 2)
     assert digest(first) == digest(second)
+
+
+def test_normaliser_is_taken_from_the_first_rows_of_practice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(value_stack, "SETTLED", 600)
+    stack = make(CombatDqn(), [1, 2])
+    means = []
+    for seed in range(8):
+        stack.practise(ToyWorld(2), seed)
+        means.append(stack._normaliser.mean.numpy().copy())
+    assert stack._replay.rings[0].n_rows >= 600
+    rows = [stack._replay.column("vector", i)[:600].astype(np.float64) for i in range(2)]
+    assert not np.array_equal(means[0], means[1])
+    assert np.allclose(means[-1], [r.mean(0) for r in rows], atol=1e-6)
+    assert np.array_equal(means[-2], means[-1])
+
+
+def test_normaliser_of_a_log_stays_in_practice() -> None:
+    stack = make(CombatDqn(), [1])
+    rows = toy_episodes(4, seed=5)
+    stack.fit([rows])
+    stack.practise(ToyWorld(1), 1)
+    assert np.allclose(stack._normaliser.mean[0].numpy(), rows.observation.mean(0), atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", TYPES)

@@ -26,8 +26,8 @@ KEY = f"{logged.GAME}/mage"
 
 def sessions(root: Path, rule: RetrainRule = RULE) -> ContinuousSessions:
     return ContinuousSessions(
-        place=logged.place(root), archetypes=["mage"], types=TYPES, layout=logged.LAYOUT,
-        heads=dict(logged.HEADS), rule=rule,
+        place=logged.place(root), archetypes=["mage"], types=TYPES, source=logged.SOURCE,
+        rule=rule,
     )  # fmt: skip
 
 

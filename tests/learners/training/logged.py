@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from learners.training.publish import Place
+from learners.training.steps import Source
 from schemas.arrow import rows_digest, rows_to_table
 from schemas.practice import Episodes, Head
 from schemas.records import Experience, Origin, Window, WindowFile, WindowRule
@@ -18,6 +19,7 @@ from tests.learners.model_types.toy import ToyLayout, toy_episodes
 LAYOUT = ToyLayout()
 HEADS: dict[Head, tuple[int, int]] = {"combat": (0, 4), "movement": (4, 8), "aim": (8, 9)}
 N_ACTIONS = 9
+SOURCE = Source(LAYOUT, HEADS)
 GAME = "toy"
 
 

@@ -10,10 +10,9 @@ import msgspec
 import numpy as np
 import pytest
 
-from learners.model_types.base import LearnError
 from learners.replay.rows import WindowError
 from learners.training.rows import check_rows
-from learners.training.windows import HeadReader, HeadRows, episodes_of, head_actions
+from learners.training.windows import HeadReader, HeadRows, episodes_of
 from schemas.practice import Head
 from schemas.records import Experience
 from tests.learners.model_types.toy import toy_episodes
@@ -116,8 +115,3 @@ def test_files_that_are_not_what_was_announced_are_refused(tmp_path: Path) -> No
     window = logged.windows(tmp_path, 2)[0]
     with pytest.raises(WindowError, match=r"\$\.observation must be 36 bytes a row"):
         HeadReader(str(tmp_path), wide, "combat", HEADS["combat"], N_ACTIONS).read(window)
-
-
-def test_a_type_that_predicts_is_refused() -> None:
-    with pytest.raises(LearnError, match="--type must be one that decides combat, movement, aim"):
-        head_actions(HEADS, None, "spatial_vit")
