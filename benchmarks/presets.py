@@ -1,6 +1,6 @@
 """Both presets of each type on the same rows, with the same CPU seconds, judged alike.
 
-    python -m benchmarks.presets                        # all nine types, about 20 CPU minutes
+    python -m benchmarks.presets                        # all nine types, about 15 CPU minutes
     python -m benchmarks.presets --only spatial_vit     # one; the others' kept results stay
 
 Trains both presets as `grindstone learn train` does, from the rows that it keeps: six archetypes
@@ -42,9 +42,9 @@ from schemas.practice import ARCHETYPES
 RESULTS = Path(__file__).parent / "results" / "presets.json"
 BEGIN = "<!-- table: presets -->\n"
 PRESETS: tuple[Preset, ...] = get_args(Preset)
-SECONDS = 60.0
+SECONDS = 40.0
 """CPU seconds of a training, without its last judgement."""
-FRESH_ROWS = 2_500
+FRESH_ROWS = 1_500
 """Rows an archetype that judge what predicts: a vision transformer takes 3 ms for one."""
 MATCHES = 200
 """An archetype, so that a mean is one of 1,200."""
