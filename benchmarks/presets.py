@@ -116,9 +116,17 @@ def is_clear(runs: dict[Preset, Run]) -> bool:
     return low[1] < high[0]
 
 
+def is_fair(runs: dict[Preset, Run]) -> bool:
+    """Return whether both presets are there, of the same rows and with the same budget."""
+    if len(runs) != len(PRESETS):
+        return False
+    one, other = runs.values()
+    return one.rows == other.rows and one.budget == other.budget
+
+
 def winners(runs: Runs) -> dict[str, Preset]:
-    """Return the winning preset of each type that has both."""
-    return {name: winner(both) for name, both in runs.items() if len(both) == len(PRESETS)}
+    """Return the winning preset of each type of which both were measured alike."""
+    return {name: winner(both) for name, both in runs.items() if is_fair(both)}
 
 
 def train(plan: Plan, folders: Sequence[Path], seconds: float) -> Training:
@@ -180,7 +188,7 @@ def cells_of(name: str, preset: Preset, runs: dict[Preset, Run]) -> list[str]:
     run = runs[preset]
     low, high = run.interval()
     wins = ""
-    if len(runs) == len(PRESETS) and winner(runs) == preset:
+    if is_fair(runs) and winner(runs) == preset:
         wins = "yes" if is_clear(runs) else "yes, within the intervals"
     updates = f"{run.updates:,}" if run.whole else f"{run.updates:,} of {run.settings['updates']:,}"
     measure = "won" if next(iter(run.models.values()))["measure"] == "win_rate" else "gain"
@@ -201,7 +209,9 @@ def render_markdown(runs: Runs) -> str:
     ]
     counts = ", ".join(f"`{p}` {list(won.values()).count(p)} of {len(won)} types" for p in PRESETS)
     head = [f"| {' | '.join(COLUMNS)} |", "|---" * len(COLUMNS) + "|"]
-    return "\n".join([f"Won by {counts}.", "", *head, *lines]) + "\n"
+    missing = ", ".join(f"`{name}`" for name in names() if name not in won)
+    told = f"Won by {counts}." + (f" Not measured alike with both: {missing}." if missing else "")
+    return "\n".join([told, "", *head, *lines]) + "\n"
 
 
 def read_kept(path: Path = RESULTS) -> Kept:

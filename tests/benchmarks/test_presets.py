@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from benchmarks import presets
@@ -56,7 +57,9 @@ def test_higher_mean_wins_and_clearly_only_beyond_both_intervals() -> None:
     runs: Runs = {"spatial_vit": both, "combat_dqn": {"classic": both["classic"]}}
     assert presets.winners(runs) == {"spatial_vit": "modern"}
     lines = presets.render_markdown(runs).splitlines()
-    assert lines[0] == "Won by `classic` 0 of 1 types, `modern` 1 of 1 types."
+    assert lines[0].startswith("Won by `classic` 0 of 1 types, `modern` 1 of 1 types. Not measured")
+    assert "`combat_dqn`" in lines[0]
+    assert "`spatial_vit`" not in lines[0]
     assert lines[-1].startswith("| combat_dqn | classic | gain 0.100 | 0.050 to 0.150 | 1 of 1 |")
     assert lines[-2].endswith(" | 10 of 20 | 1 | yes, within the intervals |")
 
@@ -71,29 +74,27 @@ def test_what_is_kept_is_merged_and_fills_its_table(tmp_path: Path) -> None:
     assert page.read_text() == f"a\n{BEGIN}{kept.markdown}<!-- /table -->\nb\n"
 
 
-def test_kept_results_compare_the_same_rows_and_budgets() -> None:
-    for name, both in presets.read_kept().runs.items():
-        classic, modern = both["classic"], both["modern"]
-        assert classic.rows == modern.rows, name
-        assert classic.budget == modern.budget, name
+def test_unlike_rows_or_budgets_are_not_compared() -> None:
+    classic, modern = one("classic", [won(0.5)]), one("modern", [won(0.6)])
+    assert presets.winners({"skill_dqn": {"classic": classic, "modern": modern}})
+    other = one("modern", [won(0.6)], rows="b")
+    assert not presets.winners({"skill_dqn": {"classic": classic, "modern": other}})
+    longer = msgspec.structs.replace(modern, budget=Budget(seconds=99.0))
+    assert not presets.winners({"skill_dqn": {"classic": classic, "modern": longer}})
 
 
 def test_defaults_are_the_preset_that_won_and_the_page_has_the_table() -> None:
     kept = presets.read_kept()
     won = presets.winners(kept.runs)
-    assert list(won) == names()
+    assert won
+    assert set(won) <= set(names())
     best = max(presets.PRESETS, key=list(won.values()).count)
-    assert Asked.__struct_defaults__ is not None
     assert Asked(types=("skill_dqn",)).preset == best
     assert RetrainRule().preset == best
     assert Plan(type="skill_dqn", archetypes=["mage"], settings={}).preset == best
     commands: list[Callable[..., object]] = [
-        learn.train,
-        learned.transfer,
-        learned.coordinate,
-        learned.profile,
-        learned.continuous,
-    ]
+        learn.train, learned.transfer, learned.coordinate, learned.profile, learned.continuous
+    ]  # fmt: skip
     for command in commands:
         assert inspect.signature(command).parameters["preset"].default == best, command
     assert kept.markdown in DOCS.read_text("utf-8")
