@@ -146,9 +146,10 @@ def practised(part: Part, peer: str | None, quick: bool) -> dict[str, Any]:
 
 
 def _beside(ours: dict[str, Any], scores: list[float], seconds: float) -> dict[str, Any]:
-    """Return a peer's row; reached: our mean's interval does not end below its."""
+    """Return a peer's row; reached: our mean's interval does not end below its, or its one seed."""
     row = _row(scores, seconds)
-    return {**row, "reached": bool(ours["interval"][1] >= row["interval"][0])}
+    least = row["mean"] if row["interval"] is None else row["interval"][0]
+    return {**row, "reached": bool(ours["interval"][1] >= least)}
 
 
 def _told(python: str, script: str, *arguments: str) -> Any:
@@ -220,13 +221,19 @@ def peer_scores(
 
 
 def _row(values: NDArray[np.float32] | list[float], seconds: float) -> dict[str, Any]:
+    """Return mean and spread over seeds; one seed alone has no spread."""
     many = np.asarray(values, np.float64)
-    low, high = bounds(many.tolist(), 0.025, shares=False)
-    return {
-        "mean": round(float(many.mean()), 1), "deviation": round(float(many.std(ddof=1)), 1),
-        "interval": [round(low, 1), round(high, 1)],
-        "returns": [round(float(v), 1) for v in many], "cpu_seconds": round(seconds, 1),
-    }  # fmt: skip
+    row: dict[str, Any] = {
+        "mean": round(float(many.mean()), 1),
+        "deviation": None,
+        "interval": None,
+    }
+    if len(many) > 1:
+        row["deviation"] = round(float(many.std(ddof=1)), 1)
+        row["interval"] = [round(v, 1) for v in bounds(many.tolist(), 0.025, shares=False)]
+    row["returns"] = [round(float(v), 1) for v in many]
+    row["cpu_seconds"] = round(seconds, 1)
+    return row
 
 
 def measure(parts: list[Part], peer: str | None, quick: bool) -> dict[str, Any]:
@@ -285,6 +292,8 @@ def _show(part: str, found: Any) -> None:
 
 
 def _shown(row: dict[str, Any]) -> str:
+    if row["interval"] is None:
+        return f"{row['mean']} (one seed)"
     low, high = row["interval"]
     return f"{row['mean']} +- {row['deviation']} (95 % of the mean: {low} to {high})"
 
