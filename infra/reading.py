@@ -1,11 +1,14 @@
 """A read-committed look at topics without joining a group, for commands and the demo's page."""
 
+import asyncio
+import time
 from collections.abc import AsyncIterator, Sequence
 from types import TracebackType
 from typing import Any, Self
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaConnectionError, KafkaError
 from aiokafka.structs import ConsumerRecord
 
 from schemas.kafka import KafkaSettings
@@ -14,6 +17,8 @@ from schemas.starting import start
 POLL_MS = 500
 EMPTY_POLLS = 3
 FETCH_BYTES = 1_100_000
+COORDINATOR_S = 15.0
+ASK_AGAIN_S = 0.2
 
 
 class Look:
@@ -68,8 +73,25 @@ class Look:
         return self._partitions[topic]
 
     async def group_offsets(self, group: str) -> dict[TopicPartition, int]:
-        """What a consumer group has committed; nothing for a group that is not known."""
-        held = await self._admin.list_consumer_group_offsets(group)
+        """What a consumer group has committed; nothing for a group that is not known.
+
+        A broker that has just started knows no coordinator yet: it is asked again until it does.
+
+        Raises:
+            KafkaConnectionError: it still does not after `COORDINATOR_S`.
+        """
+        deadline = time.monotonic() + COORDINATOR_S
+        while True:
+            try:
+                held = await self._admin.list_consumer_group_offsets(group)
+                break
+            except KafkaError as error:
+                if not error.retriable:
+                    raise
+                if time.monotonic() >= deadline:
+                    msg = f"no coordinator of group {group} within {COORDINATOR_S:g} s: {error}"
+                    raise KafkaConnectionError(msg) from error
+            await asyncio.sleep(ASK_AGAIN_S)
         return {part: meta.offset for part, meta in held.items() if meta.offset >= 0}
 
     async def ends(self, topic: str) -> dict[int, int]:
