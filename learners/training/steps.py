@@ -73,9 +73,10 @@ class Source:
         self.name(kind)
         if kind.acts is None:
             return StepReader(archive, self)
-        return ChoiceReader(self._head(kind.acts, archive), kind.acts, self.layout)
+        return ChoiceReader(self.head_reader(kind.acts, archive), kind.acts, self.layout)
 
-    def _head(self, head: Head, archive: str) -> HeadReader:
+    def head_reader(self, head: Head, archive: str) -> HeadReader:
+        """Return a reader of one head's rows."""
         return HeadReader(archive, self.layout, head, self.heads[head], self.n_actions)
 
 
@@ -134,7 +135,7 @@ class StepReader(Reader):
     def __init__(self, archive: str, source: Source) -> None:
         """Take the archive's root and what windows hold."""
         self._filesystem, self._root = open_archive(archive)
-        self._heads = [source._head(head, archive) for head in source.heads]
+        self._heads = [source.head_reader(head, archive) for head in source.heads]
         schema = experience_schema(source.layout.n_features, source.n_actions)
         self._columns: list[str] = schema.names
         self._source = source

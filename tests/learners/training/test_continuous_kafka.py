@@ -15,7 +15,7 @@ from learners.history import digest_of
 from learners.process import LearnerConfig, LearnerProcess
 from schemas.kafka import KafkaSettings
 from schemas.model_events import Registered, decode_model_event
-from schemas.records import Metric, decode_metric, encode_window
+from schemas.records import Metric, Window, decode_metric, encode_window
 from schemas.topics import Topics
 from tests.learners.training import logged
 from tests.learners.training.continued import KEY, feed, sessions
@@ -65,15 +65,20 @@ class Log:
                 self.versions.append(event)
 
 
+def made_undisturbed(root: Path, windows: list[Window]) -> set[tuple[str, str, str]]:
+    """Model, version and digest of what a session makes that nothing stops."""
+    alone = root / "alone"
+    alone.mkdir()
+    (alone / "archive").symlink_to(root / "archive")
+    return {(v.model, v.version, digest_of(v)) for v in feed(alone, windows)[1]}
+
+
 def test_continuous_learner_tells_versions_and_quarantines_windows(
     broker: str, topics_prefix: str, tmp_path: Path
 ) -> None:
     torch.set_num_threads(1)
     windows = spoilt(tmp_path / "archive", logged.windows(tmp_path / "archive", 20, 300))
-    alone = tmp_path / "alone"
-    alone.mkdir()
-    (alone / "archive").symlink_to(tmp_path / "archive")
-    expected = {(v.model, v.version, digest_of(v)) for v in feed(alone, windows)[1]}
+    expected = made_undisturbed(tmp_path, windows)
 
     async def scenario() -> None:
         async with Log(broker, topics_prefix) as log:
@@ -146,10 +151,7 @@ def test_continuous_learner_that_is_stopped_and_started_makes_the_same_versions(
 ) -> None:
     torch.set_num_threads(1)
     windows = logged.windows(tmp_path / "archive", 20, 300)
-    alone = tmp_path / "alone"
-    alone.mkdir()
-    (alone / "archive").symlink_to(tmp_path / "archive")
-    expected = {(v.model, v.version, digest_of(v)) for v in feed(alone, windows)[1]}
+    expected = made_undisturbed(tmp_path, windows)
 
     async def scenario() -> None:
         async with Log(broker, topics_prefix) as log:
