@@ -8,7 +8,7 @@ import queue
 import signal
 import threading
 from collections.abc import Callable, Sequence
-from multiprocessing import connection, forkserver
+from multiprocessing import connection, forkserver, resource_tracker
 from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
 
@@ -150,8 +150,10 @@ class _Pool:
 def _start_server() -> None:
     """Start the server that processes are forked from, deaf to Ctrl-C from its first moment.
 
-    It keeps the mask that it is started with; here a Ctrl-C only waits until it is started.
+    It keeps the mask that it is started with; here a Ctrl-C only waits until it is started. The
+    resource tracker comes first: whoever starts it lets Ctrl-C through again (`ensure_running`).
     """
+    resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         forkserver.ensure_running()

@@ -44,3 +44,24 @@ def test_a_job_dies_with_a_starter_that_is_killed(tmp_path: Path) -> None:
     while alive(job) and time.monotonic() < end:
         time.sleep(0.02)
     assert not alive(job)
+
+
+def test_the_server_is_deaf_to_ctrl_c_from_its_first_moment() -> None:
+    """It imports the work before it has a handler of its own: what protects it is its mask."""
+    program = (
+        "from multiprocessing import forkserver; from infra.pool import _start_server;"
+        "_start_server(); print(forkserver._forkserver._forkserver_pid, flush=True); input()"
+    )
+    starter = subprocess.Popen(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert starter.stdout is not None
+    server = starter.stdout.readline().strip()
+    told = Path(f"/proc/{server}/status").read_text()
+    starter.communicate("\n", timeout=60)
+    blocked = next(line.split()[1] for line in told.splitlines() if line.startswith("SigBlk:"))
+    assert int(blocked, 16) & 1 << signal.SIGINT - 1
