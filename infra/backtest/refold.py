@@ -7,7 +7,6 @@ from typing import cast
 import msgspec
 
 from agents.rewards.fold import RewardsFold
-from infra.pool import Tell
 from schemas.codec import encode_event
 from schemas.events import Tick
 from schemas.game import Game
@@ -18,6 +17,7 @@ from streams.archiver.files import store_window
 from streams.archiver.store import ArchiveStore
 from streams.archiver.windows import SealedWindow, WindowFold
 from streams.engine.records import Effects, Record
+from streams.pool import Tell
 from streams.reader import Span, read_records
 from streams.replay import RowSetDigest
 

@@ -14,12 +14,12 @@ import pyarrow as pa
 from agents.rewards.columns import long_term_column, rescored
 from agents.rewards.rules import compile_reward
 from infra.backtest.refold import Part, Told, Writer
-from infra.pool import Tell
 from schemas.arrow import table_to_rows
 from schemas.game import Game
 from schemas.records import Experience
 from streams.archiver.files import read_table
 from streams.archiver.store import ArchiveError, ArchiveStore
+from streams.pool import Tell
 
 
 class ArchiveJob(msgspec.Struct, frozen=True, kw_only=True):

@@ -21,11 +21,11 @@ from infra.backtest.question import (
 )
 from infra.backtest.refold import LogJob, Part, Told, refold
 from infra.backtest.rescore import ArchiveJob, rescore
-from infra.pool import run_each
 from infra.settings import Settings
 from infra.times import show_time
 from schemas.game import Game
 from streams.archiver.store import ArchiveStore
+from streams.pool import run_each
 from streams.reader import ReadError, topic_spans
 from streams.replay import RowSetDigest
 

@@ -99,7 +99,7 @@ class Made(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def run_job(job: Job, tell: Callable[[Told], None]) -> Made:
-    """Train, evaluate and export; see `infra.pool.run_all`."""
+    """Train, evaluate and export; see `streams.pool.run_all`."""
     from infra.fresh import put_file
     from learners.training.machine import use_threads
     from learners.training.plan import Plan

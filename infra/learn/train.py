@@ -16,9 +16,9 @@ from infra.learn.asked import Asked
 from infra.learn.job import Job, Made, Told, run_job
 from infra.learn.rows import ensure_rows, make_layout
 from infra.learn.versions import find_version
-from infra.pool import run_all
 from infra.settings import Settings
 from schemas.errors import refuse
+from streams.pool import run_all
 
 if TYPE_CHECKING:
     from learners.training.plan import Plan

@@ -4,13 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import multiprocessing
-import os
-import queue
 import time
 from collections.abc import Callable
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from typing import Any
 
 import msgspec
 
@@ -20,11 +15,10 @@ from schemas.topics import Topics
 from streams.archiver.state import load_progress
 from streams.archiver.store import ArchiveStore
 from streams.engine.records import FoldFactory
+from streams.pool import Tell, run_each
 from streams.reader import read_topic, topic_spans
 from streams.verify.partition import PartitionJob, add_letter, verify_partition
 from streams.verify.report import Culprit, PartitionReport, VerifyProgress, VerifyReport
-
-_LOOK_S = 0.2
 
 
 class VerifySettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,11 +56,9 @@ def verify(
     settings = settings or VerifySettings()
     began = time.monotonic()
     jobs, announcements, others = asyncio.run(_prepare(kafka, topics, settings))
-    n = min(settings.processes or os.cpu_count() or 1, len(jobs))
-    if n <= 1:
-        reports = [verify_partition(job, refold, on_progress) for job in jobs]
-    else:
-        reports = _in_processes(jobs, refold, n, on_progress)
+    # The longest first, so that no core waits for it at the end.
+    work = [(job, refold) for job in sorted(jobs, key=lambda job: -job.end_offset)]
+    reports = run_each(work, _verify, settings.processes, on_progress, [type(refold).__module__])
     return VerifyReport(
         partitions=sorted(reports, key=lambda report: report.partition),
         announcements=announcements,
@@ -124,52 +116,5 @@ async def _prepare(
     return jobs, announcements, others
 
 
-_told: Any = None
-"""In a process of the pool: where it puts its progress."""
-
-
-def _set_told(told: Any) -> None:
-    global _told
-    _told = told
-
-
-def _work(job: PartitionJob, refold: FoldFactory) -> PartitionReport:
-    return verify_partition(job, refold, _told.put)
-
-
-def _in_processes(
-    jobs: list[PartitionJob],
-    refold: FoldFactory,
-    n_processes: int,
-    on_progress: Callable[[VerifyProgress], None] | None,
-) -> list[PartitionReport]:
-    # Forking this process could hang, for it may have threads; a server without any is forked
-    # instead, which has imported the fold's module once for all.
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__, type(refold).__module__])
-    told = context.Queue()
-    pool = ProcessPoolExecutor(n_processes, context, initializer=_set_told, initargs=(told,))
-    pending: set[Future[PartitionReport]] = set()
-    reports: list[PartitionReport] = []
-    try:
-        # The longest first, so that no core waits for it at the end.
-        for job in sorted(jobs, key=lambda job: -job.end_offset):
-            pending.add(pool.submit(_work, job, refold))
-        while pending:
-            done, pending = wait(pending, _LOOK_S, FIRST_COMPLETED)
-            reports += [future.result() for future in done]
-            _tell(told, on_progress)
-    finally:
-        pool.shutdown(cancel_futures=True)
-        told.close()
-    return reports
-
-
-def _tell(told: Any, on_progress: Callable[[VerifyProgress], None] | None) -> None:
-    while True:
-        try:
-            progress = told.get_nowait()
-        except queue.Empty:
-            return
-        if on_progress is not None:
-            on_progress(progress)
+def _verify(job: tuple[PartitionJob, FoldFactory], tell: Tell) -> PartitionReport:
+    return verify_partition(*job, tell)

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from infra.backtest.compare import change, distribution, edges, outliers, ranks, spearman
-from infra.pool import Tell, WorkerError, run_each
 from schemas.errors import SchemaError, refuse
+from streams.pool import Tell, WorkerError, run_each
 
 
 def array(*values: float) -> np.ndarray:

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from infra.cli.app import app
 from infra.learn.report import lines_of, read_report
-from infra.pool import Tell, WorkerError, run_all
+from streams.pool import Tell, WorkerError, run_all
 
 runner = CliRunner()
 SMALL = ["-t", "threat_assessment", "-a", "mage", "-a", "tank", "--samples", "1500"]

@@ -116,6 +116,7 @@ def test_database_is_proven_to_hold_every_window(
 
     n_windows = asyncio.run(work())
     assert check_stored(kafka, topics, database) == (n_windows, [])
+    assert check_stored(kafka, topics, database, processes=2) == (n_windows, [])
     with psycopg.connect(**database.connection(), autocommit=True) as connection:
         connection.execute(
             "UPDATE experiences SET action = action + 1 WHERE origin_offset = "

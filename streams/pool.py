@@ -30,11 +30,13 @@ def run_each(
     work: Work[J, R],
     processes: int | None = None,
     on_progress: Tell | None = None,
+    preload: Sequence[str] = (),
 ) -> list[R]:
     """What `work(job, tell)` returns for each job, in the jobs' order.
 
     One process a job, as many at a time as there are cores or as `processes` says. `tell` takes
     what `on_progress` is to be given here. A single process is this one. Ctrl-C ends all of them.
+    Modules of `preload` are imported once for all processes.
 
     Raises:
         WorkerError: a process was killed.
@@ -44,7 +46,7 @@ def run_each(
     n = min(processes or os.cpu_count() or 1, len(jobs))
     if n <= 1:
         return [work(job, tell) for job in jobs]
-    return _Pool(jobs, work, n, tell, keep_going=False).run()
+    return _Pool(jobs, work, n, tell, keep_going=False, preload=preload).run()
 
 
 def run_all(

@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from infra.pool import Tell, run_all
+from streams.pool import Tell, run_all
 
 
 def name_and_stay(job: str, tell: Tell) -> None:
@@ -49,7 +49,7 @@ def test_a_job_dies_with_a_starter_that_is_killed(tmp_path: Path) -> None:
 def test_the_server_is_deaf_to_ctrl_c_from_its_first_moment() -> None:
     """It imports the work before it has a handler of its own: what protects it is its mask."""
     program = (
-        "from multiprocessing import forkserver; from infra.pool import _start_server;"
+        "from multiprocessing import forkserver; from streams.pool import _start_server;"
         "_start_server(); print(forkserver._forkserver._forkserver_pid, flush=True); input()"
     )
     starter = subprocess.Popen(
