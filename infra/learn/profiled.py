@@ -91,8 +91,8 @@ def _timed(work: Callable[[], Any]) -> float:
 def render_text(found: Profile) -> str:
     """Return a profile as text."""
     lines = [
-        f"{found.type}, {len(found.archetypes)} models of {found.parameters:,} parameters on"
-        f" {found.device}",
+        f"{found.type} on {found.device}: models {len(found.archetypes)}, parameters of each"
+        f" {found.parameters:,}",
         f"  update {found.update_ms:.1f} ms, practice {found.practise_ms:,.0f} ms a call, judgement"
         f" {found.judge_ms:,.0f} ms, export {found.export_ms:,.0f} ms a model",
         f"  a whole training: about {found.whole_minutes:.1f} minutes; {found.peak_gb:.2f} GB",

@@ -18,7 +18,7 @@ async def main(bootstrap: str, prefix: str, url: str) -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     game = toy_game()
     await run_archiver(
-        ArchiverSettings(archive_url=url, session_timeout_ms=6_000, max_records=2),
+        ArchiverSettings(archive_url=url, session_timeout_ms=3_000, max_records=2),
         KafkaSettings(bootstrap_servers=bootstrap),
         Topics(prefix),
         {game.name: game},

@@ -21,7 +21,7 @@ async def main(bootstrap: str, prefix: str, database: str) -> None:
     await run_sink(
         SinkSettings(
             database=msgspec.json.decode(database, type=DatabaseSettings),
-            session_timeout_ms=6_000,
+            session_timeout_ms=3_000,
             max_records=3,
         ),
         KafkaSettings(bootstrap_servers=bootstrap),

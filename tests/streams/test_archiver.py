@@ -117,7 +117,7 @@ def test_archiver_gives_the_same_archive_when_it_is_killed_again_and_again(
     log = tmp_path / "log"
     workers: list[subprocess.Popen[bytes]] = []
     try:
-        for i in range(8):  # two at a time; each lives for some windows
+        for i in range(6):  # two at a time; each lives for some windows
             workers.append(_spawn(broker, topics_prefix, str(killed), log))
             if len(workers) > 2:
                 workers[i - 2].kill()
