@@ -104,7 +104,9 @@ def train_and_tell(
     from infra.learn.train import train as run
 
     with Bars(n=len(asked.types)) as bars:
-        found = run(settings, asked, work, bars.tell, warm=warm)
+        found = run(
+            settings, asked, work, bars.tell, lambda a: bars.say(f"{a}: rows recorded"), warm
+        )
     page = keep_report(found, Path(settings.data_dir) / "learn" / "reports")
     if report is not None:
         write_report(found, report)

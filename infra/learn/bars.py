@@ -78,6 +78,10 @@ class Bars:
         of = f" ({n_done} of {self._n} types)" if told.phase == "done" and self._n > 1 else ""
         passed = clock(time.monotonic() - self._started)
         text = f"{told.type}: {told.phase} after {told.done:,} {self._unit}, at {passed}{of}"
+        self.say(text)
+
+    def say(self, text: str) -> None:
+        """Write a line above the bars."""
         if self._progress is not None:
             self._progress.console.print(text, markup=False, highlight=False)
         else:

@@ -40,7 +40,7 @@ def ensure_rows(
     samples: int,
     seed: int,
     maps: bool,
-    on_done: Callable[[str], None] = lambda archetype: None,
+    on_recorded: Callable[[str], None] = lambda archetype: None,
 ) -> dict[str, Path]:
     """Return folders with the rows of each archetype; what is not there yet is recorded."""
     from learners.training.rows import rows_made_from, write_rows
@@ -51,8 +51,8 @@ def ensure_rows(
         wanted = made_from(archetype, samples, seed, maps)
         if rows_made_from(folder) != wanted:
             write_rows(folder, record(archetype, samples, seed, maps), wanted)
+            on_recorded(archetype)
         found[archetype] = folder
-        on_done(archetype)
     return found
 
 

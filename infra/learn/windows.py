@@ -42,7 +42,7 @@ def ensure_recorded(
     archetypes: Sequence[str],
     samples: int,
     maps: bool,
-    on_done: Callable[[str], None] = lambda archetype: None,
+    on_recorded: Callable[[str], None] = lambda archetype: None,
 ) -> dict[str, Path]:
     """Return folders with the newest rows of each archetype, made of the archive's windows.
 
@@ -68,8 +68,8 @@ def ensure_recorded(
             except ValueError as error:
                 refuse("--rows", f"windows with whole steps of {archetype}", str(error), _REMEDY)
             write_rows(folder, rows, wanted)
+            on_recorded(archetype)
         found[archetype] = folder
-        on_done(archetype)
     return found
 
 
