@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from learners.model_types.base import LearnError
 from learners.results import End, credit, ended_matches
 from schemas.practice import Bools, Episodes, Floats, Head, Ints, Practice, View
 
@@ -89,7 +90,10 @@ def gather(
             from it where it was lost: of the fallen, too, whose fall the others paid for or not.
             A match that reached the limit of steps counts for nobody.
         reward_weight: share of the world's own rewards that is paid.
-        gain_weight: what each step's `Result.gain` counts; 0 where the world tells none.
+        gain_weight: what each step's `Result.gain` counts; a world that tells none pays none.
+
+    Raises:
+        LearnError: gains alone are to be paid and the world tells none.
     """
     view = world.begin(head, n_matches, seed)
     columns: dict[str, list[NDArray[Any]]] = {}
@@ -116,6 +120,10 @@ def gather(
     fragments = Fragments(**stacked)
     measures = _measures(fragments, won)
     np.multiply(fragments.reward, np.float32(reward_weight), out=fragments.reward)
+    if not gains and gain_weight > 0 and reward_weight == result_weight == 0:
+        rule = "0, or not all that is paid, in a world that tells no gains"
+        msg = f"gain_weight must be {rule}; got {gain_weight}: set reward_weight"
+        raise LearnError(msg)
     if gains and gain_weight > 0:
         fragments.reward[...] += np.float32(gain_weight) * np.stack(gains, 1)
     if result_weight > 0:

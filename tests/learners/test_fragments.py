@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from learners.fragments import Fragments, gather, is_fresh, joined, of_rows
+from learners.model_types.base import LearnError
 from learners.on_policy import Appraisal, Correction, Pool, Windows, appraise, sample
 from schemas.practice import Episodes, Result, View
 from tests.learners.model_types.toy import GAIN, STEPS, GainingWorld, ToyWorld, toy_episodes
@@ -73,6 +74,8 @@ def test_gains_are_paid_beside_a_share_of_the_rewards() -> None:
     assert same["reward"].tolist() == told["reward"].tolist()  # what is told stays the world's own
     silent, _ = gather(ToyWorld(2), "movement", act, 2, STEPS, 3, gain_weight=3.0)
     assert np.array_equal(silent.reward, plain.reward)
+    with pytest.raises(LearnError, match="gain_weight must be 0, or not all"):
+        gather(ToyWorld(2), "movement", act, 2, 1, 3, reward_weight=0.0, gain_weight=3.0)
 
 
 def test_rows_are_cut_in_pieces_in_order() -> None:
