@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from learners.model_types.base import LearnError
 from learners.results import End, credit, ended_matches
 from schemas.practice import Bools, Episodes, Floats, Head, Ints, Practice, View
 
@@ -71,6 +72,7 @@ def gather(
     seed: int,
     result_weight: float = 0.0,
     reward_weight: float = 1.0,
+    gain_weight: float = 0.0,
 ) -> tuple[Fragments, dict[str, NDArray[np.float32]]]:
     """Return the fragments of ``n_steps`` steps and what they measure, each [S].
 
@@ -88,17 +90,23 @@ def gather(
             from it where it was lost: of the fallen, too, whose fall the others paid for or not.
             A match that reached the limit of steps counts for nobody.
         reward_weight: share of the world's own rewards that is paid.
+        gain_weight: what each step's `Result.gain` counts; a world that tells none pays none.
+
+    Raises:
+        LearnError: gains alone are to be paid and the world tells none.
     """
     view = world.begin(head, n_matches, seed)
     columns: dict[str, list[NDArray[Any]]] = {}
     won: list[tuple[int, float]] = []
     ended: list[End] = []
+    gains: list[Floats] = []
     for t in range(n_steps):
         choice, log_behaviour = act(t, view)
         before = view
         view, result = world.step(choice)
         won += result.matches
         ended += ended_matches(t, view.first, result.matches, world.layout.pack)
+        gains += [] if result.gain is None else [result.gain]
         step = {
             "observation": before.observation, "last_observation": result.last_observation,
             "legal": before.legal, "action": choice, "log_behaviour": log_behaviour,
@@ -112,6 +120,12 @@ def gather(
     fragments = Fragments(**stacked)
     measures = _measures(fragments, won)
     np.multiply(fragments.reward, np.float32(reward_weight), out=fragments.reward)
+    if not gains and gain_weight > 0 and reward_weight == result_weight == 0:
+        rule = "0, or not all that is paid, in a world that tells no gains"
+        msg = f"gain_weight must be {rule}; got {gain_weight}: set reward_weight"
+        raise LearnError(msg)
+    if gains and gain_weight > 0:
+        fragments.reward[...] += np.float32(gain_weight) * np.stack(gains, 1)
     if result_weight > 0:
         credit(
             fragments.reward, fragments.valid, fragments.truncated & fragments.valid, ended,

@@ -97,6 +97,9 @@ class Result:
     matches: Sequence[tuple[int, float]]
     """Matches that ended: archetype s, and 1.0 won, 0.5 drawn or 0.0 lost from the home side; in
     order of archetype, then of the match among its own."""
+    gain: Floats | None = None
+    """[S, B]: what the actor itself did in the step for its pack to be ahead by what decides a
+    match, in shares of a pack's life. None: the world does not tell."""
 
 
 class Practice(Protocol):

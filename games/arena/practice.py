@@ -109,6 +109,7 @@ class ArenaPractice:
             matches=[
                 (int(w) // self._m, float(scores[w])) for w in np.flatnonzero(over)
             ],
+            gain=self._rows(gain(arena, facts)),
         )  # fmt: skip
         self._restart(np.flatnonzero(over))
         return self._view(result.last_observation if not over.any() else None), result
@@ -260,6 +261,18 @@ def survived(arena: Arena) -> Floats:
     """f32[2, 5, W]: 1 for who stands when a match is won by its pack, in the step it is won."""
     won = arena.decided & arena.alive.any(axis=1)
     return (arena.alive & won[:, None]).astype(np.float32)
+
+
+def gain(arena: Arena, facts: Facts) -> Floats:
+    """f32[5, W]: damage each of home's actors dealt, less what it took, and its healing.
+
+    In shares of a pack's hit points.
+    """
+    dealt = arena.dealt[0] / arena.stat["hit_points"][1].sum(axis=0)
+    taken = arena.taken[0] / arena.stat["hit_points"][0].sum(axis=0)
+    healed = facts["effective_healing"][0] / (rules.LIFE * P)
+    own: Floats = dealt - taken + healed
+    return own
 
 
 def _side(facts: Facts) -> Facts:

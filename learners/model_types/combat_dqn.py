@@ -20,7 +20,9 @@ CLASSIC = msgspec.structs.replace(
 )  # fmt: skip
 """The numbers of the specification."""
 
-MODERN = ValueSettings(alpha=0.0)
+MODERN = ValueSettings(
+    alpha=0.0, discount=0.95, polyak=0.002, capacity=300_000, gain_weight=5.0
+)  # fmt: skip
 """Drawn uniformly; docs/learners/combat_dqn.md has what was measured of other settings."""
 
 

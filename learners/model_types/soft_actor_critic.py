@@ -53,6 +53,8 @@ class SacSettings(TypeSettings, frozen=True, kw_only=True, forbid_unknown_fields
     """What a won match adds to each actor's last reward while practising, and a lost one takes."""
     reward_weight: Annotated[float, Meta(ge=0)] = 1.0
     """What the archetype's own rewards count."""
+    gain_weight: Annotated[float, Meta(ge=0)] = 0.0
+    """What an actor's own part in its pack's lead counts, step by step, while practising."""
     polyak: Annotated[float, Meta(gt=0, le=1)] = 0.005
     """Share that the target critics move towards the critics in an update."""
     target_entropy: float = -2.0
@@ -275,7 +277,7 @@ class SacStack(PolicyStack):
 
         fragments, measures = gather(
             world, "aim", act, settings.practice_matches, steps, seed,
-            settings.result_weight, settings.reward_weight,
+            settings.result_weight, settings.reward_weight, settings.gain_weight,
         )  # fmt: skip
         self._fix_by(fragments)
         self._rows.add(fragments, settings.n_step, settings.discount)
@@ -303,7 +305,7 @@ class SacStack(PolicyStack):
         held = Transitions(
             self.n_models, 1, self._layout.n_features, self._layout.n_actions["aim"], self._device
         )
-        held.set_logged(rows)
+        held.set_logged(rows, self._settings.reward_weight)
         rngs = [np.random.default_rng(0) for _ in rows]
         batch = held.draw(rngs, int(max(held.sizes.max(), 1)))
         kept = self._draws.state()
@@ -355,10 +357,10 @@ class SoftActorCritic:
         if name == "classic":
             return SacSettings(grad_clip=0.0)
         return SacSettings(
-            actor=(128, 128), critic=(128, 128), layer_norm=True, updates=10_000,
-            clone_updates=600, first_temperature=0.05, first_log_std=-1.5, learning_rate=5e-4,
-            discount=0.98, polyak=0.01, practise_every=100, practice_matches=8,
-            capacity=100_000, result_weight=2.0,
+            actor=(128, 128), critic=(128, 128), layer_norm=True, updates=5_000,
+            clone_updates=600, first_temperature=0.05, temperature_rate=3.0, first_log_std=-1.5,
+            learning_rate=5e-4, discount=0.9, polyak=0.01, practise_every=100, practice_matches=8,
+            capacity=100_000, reward_weight=0.0, gain_weight=25.0,
         )  # fmt: skip
 
     def inputs(self, layout: Layout) -> list[Port]:

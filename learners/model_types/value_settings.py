@@ -57,6 +57,8 @@ class ValueSettings(TypeSettings, frozen=True, kw_only=True, forbid_unknown_fiel
     """What a won match adds to each actor's last reward while practising, and a lost one takes."""
     reward_weight: NotNegative = 0.1
     """What the archetype's own rewards count."""
+    gain_weight: NotNegative = 0.0
+    """What an actor's own part in its pack's lead counts, step by step, while practising."""
 
 
 CLASSIC = ValueSettings(

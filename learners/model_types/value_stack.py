@@ -160,8 +160,9 @@ class ValueStack:
             return {}
         gatherer = Gatherer(world, self._head, settings.practice_matches, seed)
         gathered = gatherer.play(
-            self._choose, settings.practice_steps, settings.result_weight, settings.reward_weight
-        )
+            self._choose, settings.practice_steps, settings.result_weight, settings.reward_weight,
+            settings.gain_weight,
+        )  # fmt: skip
         for i, steps in enumerate(gathered.steps):
             self._add(i, steps)
         self._settle()

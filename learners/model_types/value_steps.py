@@ -114,8 +114,9 @@ class Gatherer:
         n_steps: int,
         result_weight: float = 0.0,
         reward_weight: float = 1.0,
+        gain_weight: float = 0.0,
     ) -> Practised:
-        """Play on; rewards are a share of the world's and what a match's result adds."""
+        """Play on; rewards are a share of the world's, and what gains and a match's result add."""
         ended: list[End] = []
         pack = self._world.layout.pack
         for t in range(n_steps):
@@ -129,6 +130,8 @@ class Gatherer:
         columns = {name: np.stack(parts, 1) for name, parts in self._columns.items()}  # [S, T, B]
         measures = self._measures(columns)
         columns["reward"] *= np.float32(reward_weight)
+        if gain_weight > 0 and "gain" in columns:
+            columns["reward"] += np.float32(gain_weight) * columns["gain"]
         if result_weight > 0:
             credit(
                 columns["reward"], columns["alive"], columns["truncated"], ended, pack,
@@ -147,6 +150,8 @@ class Gatherer:
             "next": result.last_observation, "step": self._step.copy(),
             "episode": self._episode.copy(),
         }  # fmt: skip
+        if result.gain is not None:
+            row["gain"] = result.gain
         for name, value in row.items():
             self._columns.setdefault(name, []).append(value)
         self._step += 1

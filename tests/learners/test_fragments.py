@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from learners.fragments import Fragments, gather, is_fresh, joined, of_rows
+from learners.model_types.base import LearnError
 from learners.on_policy import Appraisal, Correction, Pool, Windows, appraise, sample
 from schemas.practice import Episodes, Result, View
-from tests.learners.model_types.toy import STEPS, ToyWorld, toy_episodes
+from tests.learners.model_types.toy import GAIN, STEPS, GainingWorld, ToyWorld, toy_episodes
 
 
 def _every(rows: Episodes) -> np.ndarray:
@@ -59,6 +60,22 @@ def test_results_are_credited_to_all_of_a_pack_and_to_none_of_a_cut_match() -> N
     assert more.sum() == 2 * 5 * 2.0
     assert (more[:, STEPS - 1, [5, 6, 8, 9]] == 2.0).all()
     assert (more[:, 3, 7] == 2.0).all()
+
+
+def test_gains_are_paid_beside_a_share_of_the_rewards() -> None:
+    def act(t: int, view: View) -> tuple[np.ndarray, np.ndarray]:
+        return view.legal.argmax(-1), np.zeros(view.alive.shape, np.float32)
+
+    plain, told = gather(GainingWorld(2), "movement", act, 2, STEPS, 3)
+    paid, same = gather(
+        GainingWorld(2), "movement", act, 2, STEPS, 3, reward_weight=0.5, gain_weight=3.0
+    )
+    np.testing.assert_allclose(paid.reward, 0.5 * plain.reward + 3.0 * GAIN, atol=1e-6)
+    assert same["reward"].tolist() == told["reward"].tolist()  # what is told stays the world's own
+    silent, _ = gather(ToyWorld(2), "movement", act, 2, STEPS, 3, gain_weight=3.0)
+    assert np.array_equal(silent.reward, plain.reward)
+    with pytest.raises(LearnError, match="gain_weight must be 0, or not all"):
+        gather(ToyWorld(2), "movement", act, 2, 1, 3, reward_weight=0.0, gain_weight=3.0)
 
 
 def test_rows_are_cut_in_pieces_in_order() -> None:

@@ -106,6 +106,24 @@ def test_threat_is_what_enemies_did_and_the_same_for_a_pack() -> None:
     assert (total.sum(axis=(1, 2)) > 1).all()
 
 
+def test_gains_of_a_pack_are_what_it_dealt_and_what_its_own_life_rose_or_fell_by() -> None:
+    world = ArenaPractice()
+    world.begin("combat", 4, seed=5)
+    rose = 0
+    for _ in range(40):
+        before = world.arena.hp[0].mean(axis=0)
+        view, result = world.step(None)
+        assert result.gain is not None
+        arena, full = world.arena, world.arena.stat["hit_points"][0, 0]
+        lost = before - arena.hp[0].mean(axis=0)
+        own = (arena.dealt[0].mean(axis=0) - lost) / full
+        goes_on = ~view.first.reshape(24, 5).any(axis=1)
+        gained = result.gain.reshape(24, 5).sum(axis=1)
+        np.testing.assert_allclose(gained[goes_on], own[goes_on], atol=1e-5)
+        rose += int((lost[goes_on] < -0.1).sum())
+    assert rose > 0  # some were healed
+
+
 def test_recorded_episodes_are_unbroken_legal_and_say_how_likely_they_were() -> None:
     found = episodes(ArenaPractice(["support", "ranged"]), 1500, seed=2)
     assert list(found) == ["support", "ranged"]

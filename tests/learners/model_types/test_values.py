@@ -16,7 +16,10 @@ from learners.model_types.combat_dqn import CombatDqn
 from learners.model_types.skill_dqn import SkillDqn
 from learners.model_types.value_settings import Method, ValueSettings
 from learners.model_types.value_stack import ValueStack
-from tests.learners.model_types.toy import ToyWorld, toy_episodes
+from learners.model_types.value_steps import Gatherer
+from learners.replay.form import Steps
+from schemas.practice import Floats, Ints, View
+from tests.learners.model_types.toy import GAIN, STEPS, GainingWorld, ToyWorld, toy_episodes
 
 TYPES = [CombatDqn(), SkillDqn()]
 CPU = torch.device("cpu")
@@ -142,6 +145,18 @@ def test_exported_graph_chooses_as_the_stack_does(kind: Any, method: Method) -> 
         (scores,) = graph(torch.from_numpy(view.observation[i]), torch.from_numpy(view.legal[i]))
         np.testing.assert_array_equal(scores.argmax(1).numpy(), stack.act(view)[i])
         assert (scores.numpy()[~view.legal[i]] < -1e8).all()
+
+
+def test_gains_are_paid_beside_a_share_of_the_rewards() -> None:
+    def choose(view: View) -> tuple[Ints, Floats]:
+        return view.legal.argmax(-1), np.ones(view.alive.shape, np.float32)
+
+    def gathered(**weights: float) -> list[Steps]:
+        return Gatherer(GainingWorld(2), "combat", 2, seed=3).play(choose, STEPS, **weights).steps
+
+    for plain, paid in zip(gathered(), gathered(reward_weight=0.5, gain_weight=3.0), strict=True):
+        gain = np.tile(GAIN, STEPS)
+        np.testing.assert_allclose(paid.reward, 0.5 * plain.reward + 3.0 * gain, atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", TYPES)

@@ -110,6 +110,19 @@ class ToyWorld:
         return share
 
 
+GAIN: Floats = np.arange(10, dtype=np.float32) / np.float32(10)
+"""Of the ten actors of two matches, in every step of a `GainingWorld`."""
+
+
+class GainingWorld(ToyWorld):
+    """Each actor gets its pack ahead by as much in every step."""
+
+    def step(self, choice: NDArray[Any] | None) -> tuple[View, Result]:
+        view, result = super().step(choice)
+        gain = np.broadcast_to(GAIN, result.reward.shape)
+        return view, dataclasses.replace(result, gain=gain)
+
+
 def toy_episodes(n_matches: int = 20, seed: int = 0, epsilon: float = 0.5) -> Episodes:
     """Logged rows of one archetype: the right choice, or with ``epsilon`` a legal one at random."""
     world = ToyWorld(1)
