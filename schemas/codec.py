@@ -7,7 +7,7 @@ so that one bad event in a pack costs that event and no other.
 from __future__ import annotations
 
 import math
-from typing import Any, cast
+from typing import Any, cast, final
 
 import msgspec
 import numpy as np
@@ -38,6 +38,7 @@ _pack_encode = msgspec.msgpack.Encoder().encode
 _REMEDY = "send it in parts"
 
 
+@final
 class BadEvent(msgspec.Struct, frozen=True, gc=False):
     """Bytes that are no event: the dead letter's content, before its position is known."""
 

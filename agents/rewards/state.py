@@ -92,6 +92,8 @@ class States:
         self._cache = cache
         self._actors: dict[str, Actor] = {}
         self._decisions: dict[Named, Decision | None] = {}
+        self._again: set[Named] = set()
+        """Of these, the ones that the batch dropped before it brought them."""
         raw = table.get(LEDGER_KEY)
         self.ledger = Ledger() if raw is None else _ledger(raw)
 
@@ -111,23 +113,32 @@ class States:
             _keep(self._cache.actors, actor_id, actor)
         return actor
 
-    def put_decision(self, event: Decision) -> None:
+    def put_decision(self, named: Named, event: Decision) -> None:
         """Keep an open decision's event."""
-        named = (event.actor_id, event.decision_id)
-        self._decisions[named] = event
-        _keep(self._cache.decisions, named, event)
+        if self._decisions.setdefault(named, event) is not event:
+            self._decisions[named] = event
+            self._again.add(named)
 
-    def decision(self, actor_id: str, decision_id: str) -> Decision:
+    def decision(self, named: Named) -> Decision:
         """Return an open decision's event; ``KeyError`` when it is not there."""
-        named = (actor_id, decision_id)
         event = self._decisions.get(named) or self._cache.decisions.get(named)
         return event if event is not None else _decision(self._table[decision_key(*named)])
 
-    def drop_decision(self, actor_id: str, decision_id: str) -> None:
+    def drop_decision(self, named: Named) -> None:
         """Forget a settled decision's event."""
-        named = (actor_id, decision_id)
-        self._decisions[named] = None
-        self._cache.decisions.pop(named, None)
+        if self._decisions.pop(named, None) is None or named in self._again:
+            self._decisions[named] = None
+            self._cache.decisions.pop(named, None)
+        # else the batch brought it: neither table nor cache has it
+
+    def may_hold(self, named: Named) -> bool:
+        """Return False where a decision is settled and let go; else its actor's account knows.
+
+        An account that must be read from the table first costs more than to look for the event.
+        """
+        if named[0] in self._actors or named[0] in self._cache.actors:
+            return True
+        return decision_key(*named) in self._table
 
     def drop_actor(self, actor_id: str) -> None:
         """Forget an actor."""
@@ -147,6 +158,7 @@ class States:
             key = decision_key(*named)
             if event is not None:
                 changed[key] = _encode(event)
+                _keep(self._cache.decisions, named, event)
             elif key in self._table:
                 changed[key] = None
         return changed
