@@ -137,7 +137,7 @@ def _all_plain(events: list[Event]) -> bool:
     masks: list[Any] = [d.legal for d in decisions if d.legal is not None]
     masks += [o.next_legal for o in outcomes if o.next_legal is not None]
     numbers = [d.game_time for d in decisions if d.game_time is not None]
-    facts = [e.facts for e in events if not isinstance(e, Tick) and e.facts]
+    facts = [e.facts for e in events if type(e) is not Tick and e.facts]
     facts += [o.next_facts for o in outcomes if o.next_facts]
     for named in facts:
         numbers += named.values()

@@ -69,8 +69,10 @@ class Open(msgspec.Struct, array_like=True, gc=False):
     @property
     def complete(self) -> bool:
         """Whether outcome and what followed are known."""
+        if self.outcome is None:
+            return False
         follows = self.successor is not None or self.next_observation is not None or self.ended
-        return self.outcome is not None and (follows or self.outcome.terminated)
+        return follows or self.outcome.terminated
 
 
 Decided = tuple[int, str, str | None]

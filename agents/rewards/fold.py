@@ -109,7 +109,7 @@ class RewardsFold(Settling):
             check_against_game(event, self._games)
             plan = self._plans[event.game]
         decision_id, actor_id, episode = event.decision_id, event.actor_id, event.episode
-        actor = self._states.actor(actor_id)
+        actor = self._states.actors.get(actor_id) or self._states.actor(actor_id)
         make_room_for(actor, event)
         if decision_id in actor.recent_ids or actor.find(decision_id) is not None:
             self._states.ledger.n_repeated += 1
@@ -163,7 +163,8 @@ class RewardsFold(Settling):
         if plan is None or not plan.takes_outcome(event):
             check_against_game(event, self._games)
             plan = self._plans[event.game]
-        actor = self._states.actor(event.actor_id)
+        actor_id = event.actor_id
+        actor = self._states.actors.get(actor_id) or self._states.actor(actor_id)
         make_room(actor, event)
         if actor.last_time_ms < time_ms:
             actor.last_time_ms = time_ms
@@ -174,7 +175,8 @@ class RewardsFold(Settling):
         if entry is None:
             self._miss(event, actor)
         elif self._come(event, time_ms, entry) and opened is not None:
-            self._maybe_settle(event.actor_id, actor, opened)
+            if opened.complete:
+                self._settle_in_time(actor_id, actor, opened)
         if actor.settled:
             self._revise(event, time_ms, actor)
 
@@ -214,11 +216,11 @@ class RewardsFold(Settling):
         if isinstance(rule, CustomRule):
             rule.value(event.facts)
 
-    def _maybe_settle(self, actor_id: str, actor: Actor, entry: Open) -> None:
-        if entry.complete:
-            plan = self._domains[entry.game][entry.domain]
-            if not plan.horizon_ms or entry.time_ms + plan.horizon_ms <= self._watermark_ms:
-                self._settle(actor, entry, plan, (actor_id, entry.decision_id))
+    def _settle_in_time(self, actor_id: str, actor: Actor, entry: Open) -> None:
+        """Settle a decision that is complete, unless its horizon has not passed."""
+        plan = self._domains[entry.game][entry.domain]
+        if not plan.horizon_ms or entry.time_ms + plan.horizon_ms <= self._watermark_ms:
+            self._settle(actor, entry, plan, (actor_id, entry.decision_id))
 
     # -- what else is told of an actor
 
@@ -246,4 +248,5 @@ class RewardsFold(Settling):
                     entry.outcome.terminated = event.terminated
                     entry.outcome.truncated = event.truncated
         for entry in opened:
-            self._maybe_settle(event.actor_id, actor, entry)
+            if entry.complete:
+                self._settle_in_time(event.actor_id, actor, entry)

@@ -158,7 +158,7 @@ def _immediate(entry: Open, domain: Domain, rule: Rule) -> tuple[float, Status]:
         signals = [(came.time_ms, value)]
         signals += [(s.time_ms, rule.value(s.facts)) for s in came.more]
         value = clip(aggregate(domain.aggregate, signals))
-    return value, "observed" if entry.complete else "censored"
+    return value, "observed" if entry.successor is not None or entry.complete else "censored"
 
 
 def concerns(event: ActorEvent, entry: Open) -> bool:

@@ -90,7 +90,8 @@ class States:
     def __init__(self, table: Mapping[bytes, bytes], cache: Cache) -> None:
         self._table = table
         self._cache = cache
-        self._actors: dict[str, Actor] = {}
+        self.actors: dict[str, Actor] = {}
+        """Accounts that will be written back."""
         self._decisions: dict[Named, Decision | None] = {}
         self._again: set[Named] = set()
         """Of these, the ones that the batch dropped before it brought them."""
@@ -99,14 +100,14 @@ class States:
 
     def actor(self, actor_id: str) -> Actor:
         """Return an actor's account, a new one for a new actor; it will be written back."""
-        actor = self._actors.get(actor_id)
+        actor = self.actors.get(actor_id)
         if actor is None:
-            actor = self._actors[actor_id] = self.peek(actor_id)
+            actor = self.actors[actor_id] = self.peek(actor_id)
         return actor
 
     def peek(self, actor_id: str) -> Actor:
         """Return the same account for reading: it is not written back for that."""
-        actor = self._actors.get(actor_id) or self._cache.actors.get(actor_id)
+        actor = self.actors.get(actor_id) or self._cache.actors.get(actor_id)
         if actor is None:
             raw = self._table.get(actor_key(actor_id))
             actor = Actor() if raw is None else _actor(raw)
@@ -136,19 +137,19 @@ class States:
 
         An account that must be read from the table first costs more than to look for the event.
         """
-        if named[0] in self._actors or named[0] in self._cache.actors:
+        if named[0] in self.actors or named[0] in self._cache.actors:
             return True
         return decision_key(*named) in self._table
 
     def drop_actor(self, actor_id: str) -> None:
         """Forget an actor."""
-        self._actors[actor_id] = Actor()
+        self.actors[actor_id] = Actor()
         self._cache.actors.pop(actor_id, None)
 
     def changes(self) -> dict[bytes, bytes | None]:
         """Return what the batch changed, as the engine writes it."""
         changed: dict[bytes, bytes | None] = {LEDGER_KEY: _encode(self.ledger)}
-        for actor_id, actor in self._actors.items():
+        for actor_id, actor in self.actors.items():
             key = actor_key(actor_id)
             if actor.last_time_ms:
                 changed[key] = _encode(actor)

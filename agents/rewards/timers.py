@@ -18,8 +18,8 @@ WAKE = "\0"
 It sorts before every decision id, so that the timers it sets at its own time come behind it.
 """
 
-Timer = tuple[int, str, str]
-"""(due by event time, actor id, decision id)"""
+Timer = tuple[int, Named]
+"""When it is due, by event time, and what for: actor id and decision id."""
 
 NEVER = 1 << 62
 
@@ -34,13 +34,24 @@ class Timers:
 
     def __init__(self, timers: Iterable[Timer] = ()) -> None:
         """Set timers."""
-        self._times: list[int] = []
         self._due: dict[int, Named | list[Named] | None] = {}
         """One timer as it is, several as a heap; None where it was cancelled."""
-        self.next_ms = NEVER
+        due = self._due
+        for due_ms, named in timers:
+            held = due.get(due_ms)
+            if held is None:
+                due[due_ms] = named
+            elif isinstance(held, list):
+                held.append(named)
+            else:
+                due[due_ms] = [held, named]
+        for held in due.values():
+            if isinstance(held, list):
+                heapify(held)
+        self._times = list(due)
+        heapify(self._times)
+        self.next_ms = self._times[0] if due else NEVER
         """When the first one is due."""
-        for due_ms, actor_id, decision_id in timers:
-            self.set(due_ms, (actor_id, decision_id))
 
     def set(self, due_ms: int, named: Named) -> None:
         """Set a timer."""
@@ -95,8 +106,8 @@ def rebuild_timers(
         due = [e.time_ms + waits[e.game, e.domain] for e in actor.open]
         due += [e.time_ms + closes[e.game, e.domain] for e in actor.settled]
         if due:
-            timers.append((min(due), actor_id, WAKE))
+            timers.append((min(due), (actor_id, WAKE)))
         else:
             watched.add(actor_id)
-            timers.append((actor.last_time_ms + ACTOR_IDLE_MS, actor_id, FORGET))
+            timers.append((actor.last_time_ms + ACTOR_IDLE_MS, (actor_id, FORGET)))
     return Timers(timers), watched
