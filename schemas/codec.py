@@ -7,7 +7,7 @@ so that one bad event in a pack costs that event and no other.
 from __future__ import annotations
 
 import math
-from typing import Any, cast
+from typing import Any, cast, final
 
 import msgspec
 import numpy as np
@@ -38,6 +38,7 @@ _pack_encode = msgspec.msgpack.Encoder().encode
 _REMEDY = "send it in parts"
 
 
+@final
 class BadEvent(msgspec.Struct, frozen=True, gc=False):
     """Bytes that are no event: the dead letter's content, before its position is known."""
 
@@ -136,7 +137,7 @@ def _all_plain(events: list[Event]) -> bool:
     masks: list[Any] = [d.legal for d in decisions if d.legal is not None]
     masks += [o.next_legal for o in outcomes if o.next_legal is not None]
     numbers = [d.game_time for d in decisions if d.game_time is not None]
-    facts = [e.facts for e in events if not isinstance(e, Tick) and e.facts]
+    facts = [e.facts for e in events if type(e) is not Tick and e.facts]
     facts += [o.next_facts for o in outcomes if o.next_facts]
     for named in facts:
         numbers += named.values()

@@ -6,7 +6,7 @@ was written in. A changed layout is a new tag and an upcast step (`schemas.upcas
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, final
 
 import msgspec
 import numpy as np
@@ -57,6 +57,7 @@ class Language(
     reasoning: Text | None = None
 
 
+@final
 class Decision(
     msgspec.Struct,
     frozen=True,
@@ -116,6 +117,7 @@ class Decision(
     language: Language | None = None
 
 
+@final
 class Outcome(
     msgspec.Struct,
     frozen=True,
@@ -198,6 +200,7 @@ class EpisodeEnd(
     facts: Facts | None = None
 
 
+@final
 class Tick(
     msgspec.Struct,
     frozen=True,

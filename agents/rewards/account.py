@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, insort
+from functools import cached_property
 
 import msgspec
 
@@ -68,8 +69,10 @@ class Open(msgspec.Struct, array_like=True, gc=False):
     @property
     def complete(self) -> bool:
         """Whether outcome and what followed are known."""
+        if self.outcome is None:
+            return False
         follows = self.successor is not None or self.next_observation is not None or self.ended
-        return self.outcome is not None and (follows or self.outcome.terminated)
+        return follows or self.outcome.terminated
 
 
 Decided = tuple[int, str, str | None]
@@ -78,7 +81,7 @@ Hit = tuple[int, str, str, float]
 """(event time, opponent, fact name, value)"""
 
 
-class Actor(msgspec.Struct, array_like=True):
+class Actor(msgspec.Struct, array_like=True, dict=True):
     """The account of one actor."""
 
     last_time_ms: int = 0
@@ -117,11 +120,20 @@ class Actor(msgspec.Struct, array_like=True):
 
     def latest(self, episode: str) -> Open | None:
         """Return the newest decision of an episode that goes on, an open one if there is one."""
+        if self.open:  # as a rule it is the last one
+            entry = self.open[-1]
+            if entry.episode == episode and not entry.ended:
+                return entry
         for entries in (self.open, self.settled):
             for entry in reversed(entries):
                 if entry.episode == episode and not entry.ended:
                     return entry
         return None
+
+    @cached_property
+    def recent_ids(self) -> set[str]:
+        """The ids of `recent`: each decision asks whether it is among them."""
+        return {decision_id for decision_id, _ in self.recent}
 
     def was_settled(self, decision_id: str) -> bool | None:
         """Return whether a recently settled decision had its outcome; None when not known."""
@@ -132,6 +144,8 @@ class Actor(msgspec.Struct, array_like=True):
 
     def last_step(self, episode: str) -> int | None:
         """Return the last step seen in an episode."""
+        if self.episodes and self.episodes[-1][0] == episode:
+            return self.episodes[-1][1]
         for known, step in reversed(self.episodes):
             if known == episode:
                 return step
@@ -147,8 +161,11 @@ class Actor(msgspec.Struct, array_like=True):
 
     def note_settled(self, decision_id: str, had_outcome: bool) -> None:
         """Remember a settled decision."""
+        ids = self.recent_ids
         self.recent.append((decision_id, had_outcome))
-        del self.recent[:-RECENT]
+        ids.add(decision_id)
+        if len(self.recent) > RECENT:
+            ids.discard(self.recent.pop(0)[0])
 
     def note_standing(self, time_ms: int, name: str, value: float) -> None:
         """Keep a standing in its place by event time; a later word on the same time wins."""
@@ -210,10 +227,9 @@ class Actor(msgspec.Struct, array_like=True):
     @property
     def is_long(self) -> bool:
         """Whether it is time to look for what can be dropped."""
-        limit = self.trim_at
-        if len(self.standings) > limit or len(self.hits) > limit:
-            return True
-        return bool(self.decided) and self._length() > limit
+        if not (self.standings or self.hits or self.decided):
+            return False
+        return self._length() > self.trim_at
 
     def _length(self) -> int:
         longest = max(map(len, self.decided.values()), default=0) if self.decided else 0

@@ -23,8 +23,10 @@ class Outbox:
     def __init__(self, partition: int, topics: Topics) -> None:
         """Begin with nothing to write."""
         self.rows: list[Row] = []
-        self.place = (0, 0)
-        """Offset in the source, and outputs of that record so far."""
+        self.offset = 0
+        """In the source, of the record that is folded."""
+        self.index = 0
+        """Outputs of that record so far."""
         self._partition = partition
         self._topics = topics
         self._letters: list[DeadLetter] = []
@@ -33,13 +35,13 @@ class Outbox:
     def at(self, record: Record) -> None:
         """Say which record what follows comes from."""
         self._record = record
-        self.place = (record.offset, 0)
+        self.offset, self.index = record.offset, 0
 
     def origin(self) -> Origin:
         """Return the origin of the next row."""
-        offset, index = self.place
-        self.place = (offset, index + 1)
-        return Origin(self._partition, offset, index)
+        index = self.index
+        self.index = index + 1
+        return Origin(self._partition, self.offset, index)
 
     def refuse(self, index: int, reason: str, path: str, raw: bytes) -> None:
         """Write a dead letter for an event of the record."""

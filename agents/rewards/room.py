@@ -12,7 +12,7 @@ import msgspec
 
 from agents.rewards.account import Actor
 from schemas.errors import refuse
-from schemas.events import ActorEvent, Decision, Snapshot
+from schemas.events import Decision, EpisodeEnd, Outcome, Snapshot
 
 MAX_ACCOUNT_BYTES = 500_000
 """For what can wait: decisions and standings. Some 5,000 decisions that are open at a time."""
@@ -25,18 +25,36 @@ _ENTRY_BYTES = 128
 _encode = msgspec.msgpack.Encoder().encode
 
 
-def make_room(actor: Actor, event: ActorEvent) -> None:
+def make_room(actor: Actor, event: Outcome | Snapshot | EpisodeEnd) -> None:
     """Take what an event may add from the room that its actor's account has left.
 
     Raises:
         SchemaError: there is not so much left.
     """
-    added = _most_added(event)
+    added = len(_encode(event)) + _ENTRY_BYTES  # it may add much less
     if added <= actor.room:
         actor.room -= added
-        return
+    else:
+        _measure(actor, added, waits=isinstance(event, Snapshot))
+
+
+def make_room_for(actor: Actor, event: Decision) -> None:
+    """Do the same for a decision, whose own bytes are kept apart.
+
+    Raises:
+        SchemaError: there is not so much left.
+    """
+    opponent = event.opponent_id
+    ids = len(event.decision_id) if opponent is None else len(event.decision_id) + len(opponent)
+    added = 4 * 3 * ids + 4 * len(event.episode) + _ENTRY_BYTES
+    if added <= actor.room:
+        actor.room -= added
+    else:
+        _measure(actor, added, waits=True)
+
+
+def _measure(actor: Actor, added: int, *, waits: bool) -> None:
     size = len(_encode(actor))
-    waits = isinstance(event, Decision | Snapshot)
     limit = MAX_ACCOUNT_BYTES if waits else MAX_TOLD_BYTES
     if size + added > limit:
         actor.room = 0
@@ -47,11 +65,3 @@ def make_room(actor: Actor, event: ActorEvent) -> None:
             "shorten the horizon, or give each character an id of its own",
         )
     actor.room = max(0, MAX_ACCOUNT_BYTES - size - added)
-
-
-def _most_added(event: ActorEvent) -> int:
-    """Return a bound of what an event adds to its actor's account; it may add much less."""
-    if isinstance(event, Decision):  # its own bytes are kept apart
-        ids = len(event.decision_id) + len(event.opponent_id or "")
-        return 4 * 3 * ids + len(event.episode) * 4 + _ENTRY_BYTES
-    return len(_encode(event)) + _ENTRY_BYTES

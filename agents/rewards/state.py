@@ -90,54 +90,66 @@ class States:
     def __init__(self, table: Mapping[bytes, bytes], cache: Cache) -> None:
         self._table = table
         self._cache = cache
-        self._actors: dict[str, Actor] = {}
+        self.actors: dict[str, Actor] = {}
+        """Accounts that will be written back."""
         self._decisions: dict[Named, Decision | None] = {}
+        self._again: set[Named] = set()
+        """Of these, the ones that the batch dropped before it brought them."""
         raw = table.get(LEDGER_KEY)
         self.ledger = Ledger() if raw is None else _ledger(raw)
 
     def actor(self, actor_id: str) -> Actor:
         """Return an actor's account, a new one for a new actor; it will be written back."""
-        actor = self._actors.get(actor_id)
+        actor = self.actors.get(actor_id)
         if actor is None:
-            actor = self._actors[actor_id] = self.peek(actor_id)
+            actor = self.actors[actor_id] = self.peek(actor_id)
         return actor
 
     def peek(self, actor_id: str) -> Actor:
         """Return the same account for reading: it is not written back for that."""
-        actor = self._actors.get(actor_id) or self._cache.actors.get(actor_id)
+        actor = self.actors.get(actor_id) or self._cache.actors.get(actor_id)
         if actor is None:
             raw = self._table.get(actor_key(actor_id))
             actor = Actor() if raw is None else _actor(raw)
             _keep(self._cache.actors, actor_id, actor)
         return actor
 
-    def put_decision(self, event: Decision) -> None:
+    def put_decision(self, named: Named, event: Decision) -> None:
         """Keep an open decision's event."""
-        named = (event.actor_id, event.decision_id)
-        self._decisions[named] = event
-        _keep(self._cache.decisions, named, event)
+        if self._decisions.setdefault(named, event) is not event:
+            self._decisions[named] = event
+            self._again.add(named)
 
-    def decision(self, actor_id: str, decision_id: str) -> Decision:
+    def decision(self, named: Named) -> Decision:
         """Return an open decision's event; ``KeyError`` when it is not there."""
-        named = (actor_id, decision_id)
         event = self._decisions.get(named) or self._cache.decisions.get(named)
         return event if event is not None else _decision(self._table[decision_key(*named)])
 
-    def drop_decision(self, actor_id: str, decision_id: str) -> None:
+    def drop_decision(self, named: Named) -> None:
         """Forget a settled decision's event."""
-        named = (actor_id, decision_id)
-        self._decisions[named] = None
-        self._cache.decisions.pop(named, None)
+        if self._decisions.pop(named, None) is None or named in self._again:
+            self._decisions[named] = None
+            self._cache.decisions.pop(named, None)
+        # else the batch brought it: neither table nor cache has it
+
+    def may_hold(self, named: Named) -> bool:
+        """Return False where a decision is settled and let go; else its actor's account knows.
+
+        An account that must be read from the table first costs more than to look for the event.
+        """
+        if named[0] in self.actors or named[0] in self._cache.actors:
+            return True
+        return decision_key(*named) in self._table
 
     def drop_actor(self, actor_id: str) -> None:
         """Forget an actor."""
-        self._actors[actor_id] = Actor()
+        self.actors[actor_id] = Actor()
         self._cache.actors.pop(actor_id, None)
 
     def changes(self) -> dict[bytes, bytes | None]:
         """Return what the batch changed, as the engine writes it."""
         changed: dict[bytes, bytes | None] = {LEDGER_KEY: _encode(self.ledger)}
-        for actor_id, actor in self._actors.items():
+        for actor_id, actor in self.actors.items():
             key = actor_key(actor_id)
             if actor.last_time_ms:
                 changed[key] = _encode(actor)
@@ -147,6 +159,7 @@ class States:
             key = decision_key(*named)
             if event is not None:
                 changed[key] = _encode(event)
+                _keep(self._cache.decisions, named, event)
             elif key in self._table:
                 changed[key] = None
         return changed

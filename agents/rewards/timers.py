@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from heapq import heapify, heappop, heappush
 
-from agents.rewards.state import accounts
-from schemas.game import Domain, Game
+from agents.rewards.plan import GamePlan
+from agents.rewards.state import Named, accounts
 
 ACTOR_IDLE_MS = 600_000
 """An actor without open decisions is forgotten after so much event time."""
@@ -18,40 +18,96 @@ WAKE = "\0"
 It sorts before every decision id, so that the timers it sets at its own time come behind it.
 """
 
-Timer = tuple[int, str, str]
-"""(due by event time, actor id, decision id)"""
+Timer = tuple[int, Named]
+"""When it is due, by event time, and what for: actor id and decision id."""
+
+NEVER = 1 << 62
 
 
-def opens_ms(domain: Domain) -> int:
-    """Return how long after a decision it is looked at first."""
-    return domain.horizon_ms or domain.outcome_timeout_ms
+class Timers:
+    """Timers in their order: a heap of the times, and what is due at each.
 
+    Most times have one timer, so that heaps of whole timers compare more than they need to.
+    """
 
-def closes_after_ms(domain: Domain) -> int:
-    """Return how long after a decision something may still revise what it was settled with."""
-    return max(domain.horizon_ms, domain.outcome_timeout_ms) + domain.revise_within_ms
+    __slots__ = ("_due", "_times", "next_ms")
+
+    def __init__(self, timers: Iterable[Timer] = ()) -> None:
+        """Set timers."""
+        self._due: dict[int, Named | list[Named] | None] = {}
+        """One timer as it is, several as a heap; None where it was cancelled."""
+        due = self._due
+        for due_ms, named in timers:
+            held = due.get(due_ms)
+            if held is None:
+                due[due_ms] = named
+            elif isinstance(held, list):
+                held.append(named)
+            else:
+                due[due_ms] = [held, named]
+        for held in due.values():
+            if isinstance(held, list):
+                heapify(held)
+        self._times = list(due)
+        heapify(self._times)
+        self.next_ms = self._times[0] if due else NEVER
+        """When the first one is due."""
+
+    def set(self, due_ms: int, named: Named) -> None:
+        """Set a timer."""
+        held = self._due.get(due_ms, ())
+        if not held:
+            self._due[due_ms] = named
+            if held is not None:
+                heappush(self._times, due_ms)
+                if due_ms < self.next_ms:
+                    self.next_ms = due_ms
+        elif isinstance(held, list):
+            heappush(held, named)
+        else:
+            both = self._due[due_ms] = [held, named]
+            heapify(both)
+
+    def cancel(self, due_ms: int, named: Named) -> None:
+        """Remove a timer if it is the only one of its time; others must do no harm when due."""
+        if self._due.get(due_ms) == named:
+            self._due[due_ms] = None
+
+    def pop(self) -> Named | None:
+        """Return the first one, due at `next_ms`, and remove it; None where it was cancelled."""
+        due_ms, times = self.next_ms, self._times
+        held = self._due[due_ms]
+        if isinstance(held, list):
+            named: Named | None = heappop(held)
+            if held:
+                return named
+        else:
+            named = held
+        del self._due[due_ms]
+        heappop(times)
+        self.next_ms = times[0] if times else NEVER
+        return named
 
 
 def rebuild_timers(
-    table: Mapping[bytes, bytes], games: Mapping[str, Game]
-) -> tuple[list[Timer], set[str]]:
-    """Return the timers of a recovered table as a heap, and the actors that one will forget.
+    table: Mapping[bytes, bytes], plans: Mapping[str, GamePlan]
+) -> tuple[Timers, set[str]]:
+    """Return the timers of a recovered table, and the actors that one will forget.
 
     One timer an actor, at the first time that one of its decisions is due: the timers of all its
     decisions are set then. A million decisions of 100,000 actors take 0.6 s.
     """
-    domains = [(name, key, d) for name, game in games.items() for key, d in game.domains.items()]
-    waits = {(name, key): opens_ms(d) for name, key, d in domains}
-    closes = {(name, key): closes_after_ms(d) for name, key, d in domains}
+    domains = [(name, key, d) for name, plan in plans.items() for key, d in plan.domains.items()]
+    waits = {(name, key): d.opens_ms for name, key, d in domains}
+    closes = {(name, key): d.closes_ms for name, key, d in domains}
     timers: list[Timer] = []
     watched: set[str] = set()
     for actor_id, actor in accounts(table):
         due = [e.time_ms + waits[e.game, e.domain] for e in actor.open]
         due += [e.time_ms + closes[e.game, e.domain] for e in actor.settled]
         if due:
-            timers.append((min(due), actor_id, WAKE))
+            timers.append((min(due), (actor_id, WAKE)))
         else:
             watched.add(actor_id)
-            timers.append((actor.last_time_ms + ACTOR_IDLE_MS, actor_id, FORGET))
-    heapq.heapify(timers)
-    return timers, watched
+            timers.append((actor.last_time_ms + ACTOR_IDLE_MS, (actor_id, FORGET)))
+    return Timers(timers), watched
