@@ -82,7 +82,7 @@ class WindowCheck:
         self._left.discard(name)
         self._report.windows += 1
         self._report.window_rows += len(sealed.rows)
-        if window.n_rows != len(sealed.rows) or window.last_origin != sealed.rows[-1].origin:
+        if window.n_rows != len(sealed.rows) or window.last_origin != sealed.last:
             what = f"must have {len(sealed.rows)} rows by its rule; it was announced with "
             self._report.blame("window", name, what + str(window.n_rows))
             return

@@ -25,7 +25,15 @@ RULE = WindowRule(max_rows=40, max_span_ms=100)
 
 def _sealed(n: int = 40, first: int = 0, partition: int = 0) -> SealedWindow[Experience]:
     rows = [experience(Origin(partition, first + i, 0), i) for i in range(n)]
-    return SealedWindow(partition=partition, game="toy", archetype="wolf", rule=RULE, rows=rows)
+    return SealedWindow(
+        partition=partition,
+        game="toy",
+        archetype="wolf",
+        rule=RULE,
+        first=rows[0].origin,
+        last=rows[-1].origin,
+        rows=rows,
+    )
 
 
 def _store(folder: Path, n_windows: int = 1) -> tuple[ArchiveStore, list[Window]]:
