@@ -216,13 +216,19 @@ def _is_kept(data: bytes, path: str, digest: str) -> bool:
     """
     try:
         table = read_table(data, path)
-        found = rows_digest(table_to_rows(table))
+        rows = table_to_rows(table)
+        found = rows_digest(rows)
     except (ArchiveError, pa.ArrowException, ValueError, KeyError, TypeError):
         return False
     if found == digest:
         return True
-    if (table.schema.metadata or {}).get(b"rows_digest") != found.encode():
-        return False
+    noted = (table.schema.metadata or {}).get(b"rows_digest", b"").decode()
+    try:
+        if rows_digest(rows, like=noted) != noted:
+            return False
+    except ValueError as error:
+        msg = f"{path}: {error}"
+        raise ArchiveError(msg) from error
     msg = (
         f"{path} must hold the rows of digest {digest}; it holds {found}: the archive is of "
         f"another log or other window rules (give a new archive_url)"
