@@ -15,7 +15,6 @@ from schemas.events import Detail, Language
 from schemas.packed import Packed, RowBytes, chunks, encode_row
 from schemas.records import Experience, Origin, Signal
 
-
 ALGORITHMS: dict[str, Callable[[], Any]] = {
     "blake3": blake3,
     "blake2b": lambda: blake2b(digest_size=16),
@@ -27,9 +26,9 @@ _OURS = "blake3"
 
 
 class RowsDigest:
-    """A digest of 128 bits over rows in order; each row is its MessagePack bytes behind their length.
+    """A digest over rows in order; each row is its MessagePack bytes behind their length.
 
-    It is told as ``blake3:`` and 32 hexadecimal digits.
+    It is told as ``blake3:`` and 128 bits, hex.
     """
 
     def __init__(self, algorithm: str = _OURS) -> None:

@@ -7,11 +7,9 @@ from itertools import chain
 
 import msgspec
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
-from schemas.columns import cut_texts
-from schemas.cursor import AHEAD, ALL, Cursor, Positions, Spans
+from schemas.cursor import AHEAD, ALL, Cursor, Positions, Spans, Where
 from schemas.forms import NotCanonical
 from schemas.packed import TAG, TYPE, Packed, walk
 from schemas.records import Origin, Retraction, RowHead, Watermark, decode_heads
@@ -80,7 +78,7 @@ def read_heads(values: Sequence[bytes]) -> Heads:
     packed = Packed(bytearray().join([*values, bytes(AHEAD)]), starts, sizes)
     try:
         return _read(rows, ends, packed)
-    except (NotCanonical, UnicodeDecodeError, pa.ArrowInvalid):
+    except (NotCanonical, UnicodeDecodeError):
         return _of_objects(values, rows, ends)
 
 
@@ -91,9 +89,8 @@ def _read(rows: list[msgspec.Raw], ends: NDArray[np.int64], packed: Packed) -> H
         NotCanonical: the rows are not in the form that they are written in.
     """
     n = len(rows)
-    settled = _which_are_settled(packed)
-    others = {i: _decode_other(rows[i]) for i in np.flatnonzero(~settled).tolist()}
     origins, key, settled_ms = np.zeros((3, n), np.int64), np.full(n, -1), np.zeros(n, np.int64)
+    settled, others = _which_are_settled(rows, packed)
     for i, other in others.items():
         origins[:, i] = msgspec.structs.astuple(other.origin)
     keys: list[tuple[str, str]] = []
@@ -116,16 +113,19 @@ def _read(rows: list[msgspec.Raw], ends: NDArray[np.int64], packed: Packed) -> H
     )
 
 
-def _which_are_settled(packed: Packed) -> NDArray[np.bool_]:
-    """Return which rows are experiences."""
+def _which_are_settled(rows: list[msgspec.Raw], packed: Packed) -> tuple[Where, Others]:
+    """Return where the experiences are, and what the other rows say."""
     cursor = Cursor(packed.data, packed.starts)
     cursor.begin(ALL, "map")
     cursor.expect(TYPE)
-    settled = np.zeros(cursor.n, np.bool_)
     where = cursor.find(TAG)
-    if where is not None:
-        settled[where] = True
-    return settled
+    if isinstance(where, slice):
+        return ALL, {}
+    settled = np.zeros(cursor.n, np.bool_)
+    settled[where if where is not None else []] = True
+    return np.flatnonzero(settled), {
+        i: _decode_other(rows[i]) for i in np.flatnonzero(~settled).tolist()
+    }
 
 
 def _walk_heads(packed: Packed) -> tuple[dict[str, Spans], dict[str, NDArray[np.int64]]]:
@@ -149,15 +149,31 @@ def _keys(
     packed: Packed, games: Spans, archetypes: Spans
 ) -> tuple[list[tuple[str, str]], NDArray[np.int64]]:
     """Return the games and archetypes that there are, and which of them each row has."""
-    if games.same is not None and archetypes.same is not None:
-        return [(games.same.decode(), archetypes.same.decode())], np.zeros(len(games.start), int)
-    data = pa.py_buffer(packed.data)
-    game, archetype = (cut_texts(data, of).dictionary_encode() for of in (games, archetypes))
-    pair = game.indices.to_numpy() * len(archetype.dictionary) + archetype.indices.to_numpy()
-    pairs, key = np.unique(pair.astype(np.int64), return_inverse=True)
-    known = game.dictionary.to_pylist(), archetype.dictionary.to_pylist()
-    keys = [(known[0][p // len(known[1])], known[1][p % len(known[1])]) for p in pairs.tolist()]
-    return keys, key
+    (game, of_game), (archetype, of_archetype) = (_names(packed, of) for of in (games, archetypes))
+    if len(game) == len(archetype) == 1:
+        return [(game[0], archetype[0])], of_game
+    pairs, key = np.unique(of_game * len(archetype) + of_archetype, return_inverse=True)
+    found = [divmod(pair, len(archetype)) for pair in pairs.tolist()]
+    return [(game[i], archetype[j]) for i, j in found], key
+
+
+def _names(packed: Packed, spans: Spans) -> tuple[list[str], NDArray[np.int64]]:
+    """Return the texts that there are, and which of them each row has.
+
+    Not by Arrow: its first array imports pandas, and this runs in an event loop.
+    """
+    if spans.same is not None:
+        return [spans.same.decode()], np.zeros(len(spans.start), np.int64)
+    width = int(spans.size.max())
+    if width > AHEAD:
+        raise NotCanonical  # none that is so long is worth its columns
+    view = Cursor(packed.data, packed.starts).view(f"V{width}")
+    texts = view[spans.start].view(np.uint8).reshape(-1, width)
+    texts[np.arange(width) >= spans.size[:, None]] = 0
+    if np.count_nonzero(texts) != spans.size.sum():
+        raise NotCanonical  # a text's own NULs cannot be told from those
+    found, key = np.unique(texts.view(f"S{width}").ravel(), return_inverse=True)
+    return [name.decode() for name in found.tolist()], key
 
 
 def _of_objects(values: Sequence[bytes], rows: list[msgspec.Raw], ends: NDArray[np.int64]) -> Heads:

@@ -46,6 +46,9 @@ class HeadsFold(Windows[msgspec.Raw]):
 
     def _on_rows(self, batch: _Batch, rows: Positions, sealed: list[Sealed]) -> None:
         """Put rows into their windows; return those that are full in the order they fill."""
+        if len(batch.heads.keys) == 1:
+            sealed += self._on_key(batch, rows)
+            return
         keys = batch.heads.key[rows]
         full: list[Sealed] = []
         for key in np.unique(keys).tolist():

@@ -131,7 +131,9 @@ def test_heads_are_those_of_the_objects(n: int) -> None:
     values = [encode_rows(rows[i : i + 9]) for i in range(0, len(rows), 9)]
     values.insert(1, encode_rows([]))
     odd = [*values, _other_form(experience(Origin(1, 2_000, 0), 7, "lynx"))]
-    for some in (values, values[:1], odd, []):
+    names = ["lynx", "l\0", "ä" * 70, "", "lynx"]
+    named = [encode_rows([experience(Origin(1, i, 0), i, name)]) for i, name in enumerate(names)]
+    for some in (values, values[:1], odd, named, named[:1], named[3:4], []):
         heads = read_heads(some)
         assert _told(heads) == [row for value in some for row in decode_heads(value)]
         counts = [len(decode_heads(value)) for value in some]
