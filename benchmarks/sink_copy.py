@@ -26,7 +26,6 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from hashlib import blake2b
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -34,6 +33,7 @@ from typing import Any
 import msgspec
 import psycopg
 import pyarrow as pa
+from blake3 import blake3
 from psycopg.types.json import Jsonb
 
 from benchmarks.sink_rows import SHAPES, game_of, make_rows
@@ -44,6 +44,7 @@ from infra.timescale.postgres import find_server, has_tree
 from schemas.arrow import RowsDigest, encoded_batches, experience_schema, rows_digest
 from schemas.database import DatabaseSettings
 from schemas.game import Game
+from schemas.heads import read_heads
 from schemas.records import (
     Experience,
     RowHead,
@@ -53,8 +54,9 @@ from schemas.records import (
     encode_rows,
 )
 from streams.archiver.files import Compression, make_window, store_window
+from streams.archiver.heads import HeadsFold, Sealed
+from streams.archiver.service import READ_BYTES
 from streams.archiver.store import ArchiveStore
-from streams.archiver.windows import SealedWindow, WindowFold
 from streams.timescale.columns import COLUMNS, NAMES
 from streams.timescale.store import Batch, Place, Store, stored_digests
 
@@ -270,14 +272,14 @@ def _archive(shape: str, folder: Path, rounds: int) -> dict[str, Any]:
     records = _records(rows)
     schema = experience_schema(game.observation.size, game.actions.n)
     whole = b"".join(records)
-    raws = [row.data for row in _cut(records).rows]
+    raws = _cut(records).rows
     sealed, store = _cut(records), ArchiveStore.open(str(folder))
     steps: dict[str, Callable[[], object]] = {
-        "floor: BLAKE2b-128 of the bytes": lambda: blake2b(whole, digest_size=16).digest(),
+        "floor: BLAKE3 of the bytes": lambda: blake3(whole).digest(),
         "floor: LZ4 of the bytes": lambda: pa.compress(whole, "lz4", asbytes=True),
         "floor: zstd of the bytes": lambda: pa.compress(whole, "zstd", asbytes=True),
-        "decode heads": lambda: [decode_heads(record) for record in records],
-        "decode heads, cut windows": lambda: _cut(records),
+        "read heads": lambda: read_heads(records),
+        "read heads, cut windows": lambda: _cut(records),
         "columns and digest": lambda: list(encoded_batches(raws, schema, RowsDigest())),
         "columns, digest, Parquet, LZ4": lambda: make_window(sealed, game, "lz4"),
         "columns, digest, Parquet, zstd": lambda: make_window(sealed, game, "zstd"),
@@ -295,10 +297,15 @@ def _archive(shape: str, folder: Path, rounds: int) -> dict[str, Any]:
     }
 
 
-def _cut(records: list[bytes]) -> SealedWindow[RowHead]:
+def _cut(records: list[bytes]) -> Sealed:
+    """Cut records into windows as many at once as the archiver does."""
     rule = WindowRule(max_rows=WINDOW_ROWS, max_span_ms=1_000_000)
-    fold: WindowFold[RowHead] = WindowFold(0, lambda _: rule)
-    sealed = [w for i, record in enumerate(records) for w in fold.take(i, decode_heads(record))]
+    fold = HeadsFold(0, lambda _: rule)
+    size = 1 + READ_BYTES // len(records[0])
+    sealed: list[Sealed] = []
+    for i in range(0, len(records), size):
+        some = records[i : i + size]
+        sealed += fold.take(range(i, i + len(some)), read_heads(some))
     return sealed[0]
 
 

@@ -2,25 +2,47 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from hashlib import blake2b
 from typing import Any
 
 import msgspec
 import pyarrow as pa
+from blake3 import blake3
 
 from schemas.columns import DETAIL_COLUMNS, FACT_COLUMNS, read_columns
 from schemas.events import Detail, Language
 from schemas.packed import Packed, RowBytes, chunks, encode_row
 from schemas.records import Experience, Origin, Signal
 
+ALGORITHMS: dict[str, Callable[[], Any]] = {
+    "blake3": blake3,
+    "blake2b": lambda: blake2b(digest_size=16),
+}
+"""What digests are computed by; the first is what ours are. Digests that name none are BLAKE2b's,
+from before there was a choice. BLAKE3 takes a third of its time on AVX2, and a quarter of what
+SHA-256 takes on processors that have no instructions for it."""
+_OURS = "blake3"
+
 
 class RowsDigest:
-    """BLAKE2b-128 over rows in order; each row is its MessagePack bytes behind their length."""
+    """A digest over rows in order; each row is its MessagePack bytes behind their length.
 
-    def __init__(self) -> None:
-        """Begin with no rows."""
-        self._hash = hashlib.blake2b(digest_size=16)
+    It is told as ``blake3:`` and 128 bits, hex.
+    """
+
+    def __init__(self, algorithm: str = _OURS) -> None:
+        """Begin with no rows.
+
+        Raises:
+            ValueError: the algorithm is not one of `ALGORITHMS`.
+        """
+        if algorithm not in ALGORITHMS:
+            known = ", ".join(ALGORITHMS)
+            msg = f"digest must be by one of {known}; got {algorithm}: of a newer Grindstone"
+            raise ValueError(msg)
+        self._name = "" if algorithm == "blake2b" else f"{algorithm}:"
+        self._hash = ALGORITHMS[algorithm]()
         self.n_rows = 0
 
     def add(self, row: Experience) -> None:
@@ -36,13 +58,18 @@ class RowsDigest:
         self.n_rows += len(rows.starts)
 
     def hexdigest(self) -> str:
-        """Return the digest of the rows so far."""
-        return self._hash.hexdigest()
+        """Return the digest of the rows so far, behind its algorithm's name."""
+        return self._name + str(self._hash.digest()[:16].hex())
 
 
-def rows_digest(rows: Iterable[Experience]) -> str:
-    """Return the digest of rows, hex."""
-    digest = RowsDigest()
+def rows_digest(rows: Iterable[Experience], like: str | None = None) -> str:
+    """Return the digest of rows, by the algorithm of another digest where one is given.
+
+    Raises:
+        ValueError: that algorithm is not known.
+    """
+    named, name = like is not None, (like or "").rpartition(":")[0]
+    digest = RowsDigest((name or "blake2b") if named else _OURS)
     for row in rows:
         digest.add(row)
     return digest.hexdigest()

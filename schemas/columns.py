@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -12,8 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from schemas.cursor import ALL, Cursor, NotCanonical, Spans, Where
+from schemas.cursor import ALL, Cursor, Spans, Where
 from schemas.events import Detail
+from schemas.forms import NotCanonical
 from schemas.packed import Packed, RowBytes, encode_row, read_packed, walk
 from schemas.records import Signal
 
@@ -87,6 +89,10 @@ def _method(name: str, of: pa.DataType) -> str:
     return by_name.get(name) or by_type.get(of, "_vectors")
 
 
+_Entry = tuple[Where, Spans, NDArray[np.float64]]
+"""The rows whose maps have an n-th name and number, and what those are."""
+
+
 class _Reader:
     """Reads packed rows into the columns of a schema of `schemas.arrow`."""
 
@@ -144,25 +150,40 @@ class _Reader:
 
     def _facts(self, _: _Column, where: Where) -> pa.Array:
         """Read maps of names to floats, entry by entry."""
-        cursor, rows = self._cursor, np.arange(self._n)[where]
         counts = np.zeros(self._n, np.int64)
-        counts[rows] = cursor.begin(where, "map")
+        counts[where] = self._cursor.begin(where, "map")
         offsets = np.concatenate(([0], np.cumsum(counts)))
-        total = int(offsets[-1])
-        names = Spans(np.empty(total, np.int64), np.empty(total, np.int64))
-        numbers = np.empty(total)
-        for i in range(int(counts.max())):
-            some = np.flatnonzero(counts > i)
-            at: Where = ALL if len(some) == self._n else some
-            name, place = cursor.text(at), offsets[some] + i
-            names.start[place], names.size[place] = name.start, name.size
-            numbers[place] = cursor.real(at)
-        texts = _checked(self._cut(names, ALL))
-        _check_order(texts, offsets)
+        entries = [self._entry(counts > i) for i in range(int(counts.max()))]
+        same = [name.same for _, name, _ in entries if name.same is not None]
+        if entries and len(same) == len(entries):  # then all rows have all of them
+            texts = _repeated(same, self._n)
+            numbers = np.column_stack([values for _, _, values in entries]).ravel()
+        else:
+            texts, numbers = self._scattered(entries, offsets)
         absent = np.append(~_mask(where, self._n), False)
         return pa.MapArray.from_arrays(
             pa.array(offsets.astype(np.int32), mask=absent), texts, pa.array(numbers)
         )
+
+    def _entry(self, there: NDArray[np.bool_]) -> _Entry:
+        """Read the next name and number of the maps that have one."""
+        where: Where = ALL if there.all() else np.flatnonzero(there)
+        return where, self._cursor.text(where), self._cursor.real(where)
+
+    def _scattered(
+        self, entries: list[_Entry], offsets: NDArray[np.int64]
+    ) -> tuple[pa.Array, NDArray[np.float64]]:
+        """Return names and numbers, map by map, of maps that begin at `offsets`."""
+        total = int(offsets[-1])
+        names = Spans(np.empty(total, np.int64), np.empty(total, np.int64))
+        numbers = np.empty(total)
+        for i, (where, name, values) in enumerate(entries):
+            place = offsets[:-1][where] + i
+            names.start[place], names.size[place] = name.start, name.size
+            numbers[place] = values
+        texts = _checked(self._cut(names, ALL))
+        _check_order(texts, offsets)
+        return texts, numbers
 
     def _decoded(self, column: _Column, where: Where) -> pa.Array:
         """Read the few values that have no fixed shape, as objects."""
@@ -179,11 +200,10 @@ class _Reader:
     def _texts(self, _: _Column, where: Where) -> pa.Array:
         """Read texts; where all are the same, as a game's name is, without looking each up."""
         spans = self._cursor.text(where)
-        same = self._cursor.constant(spans) if isinstance(where, slice) else None
-        if same is None:
+        if spans.same is None:
             return _checked(self._cut(spans, where))
         try:
-            return pa.repeat(same.decode(), self._n)
+            return pa.repeat(spans.same.decode(), self._n)
         except UnicodeDecodeError as error:
             raise pa.ArrowInvalid(str(error)) from error
 
@@ -191,15 +211,9 @@ class _Reader:
         return self._cut(self._cursor.binary(where), where).cast(column.type)
 
     def _cut(self, spans: Spans, where: Where) -> pa.Array:
-        """Return texts, cut out of the data by one look-up: each second of the pieces between."""
-        n = len(spans.start)
-        bounds = np.empty(2 * n + 1, np.int32)
-        bounds[0:-1:2], bounds[1::2] = spans.start, spans.start + spans.size
-        bounds[-1] = bounds[-2] if n else 0
-        pieces = pa.Array.from_buffers(
-            pa.string(), 2 * n, [None, pa.py_buffer(bounds), self._buffer]
-        )
-        return pieces.take(self._spread(np.arange(0, 2 * n, 2), where, pa.int64()))
+        if isinstance(where, slice):
+            return cut_texts(self._buffer, spans)
+        return cut_texts(self._buffer, spans, self._spread(_seconds(spans), where, pa.int64()))
 
     def _vectors(self, column: _Column, where: Where) -> pa.Array:
         spans, of = self._cursor.binary(where), column.type
@@ -220,6 +234,23 @@ class _Reader:
             return pa.array(values, of)
         filled = _filled(values, where, self._n, 0)
         return pa.array(filled, of, mask=~_mask(where, self._n))
+
+
+def cut_texts(data: pa.Buffer, spans: Spans, take: pa.Array | None = None) -> pa.Array:
+    """Return texts, cut out of data by one look-up: each second of the pieces between.
+
+    `take` places them in other rows: twice the number of each, plus none for no text.
+    """
+    n = len(spans.start)
+    bounds = np.empty(2 * n + 1, np.int32)
+    bounds[0:-1:2], bounds[1::2] = spans.start, spans.start + spans.size
+    bounds[-1] = bounds[-2] if n else 0
+    pieces = pa.Array.from_buffers(pa.string(), 2 * n, [None, pa.py_buffer(bounds), data])
+    return pieces.take(pa.array(_seconds(spans)) if take is None else take)
+
+
+def _seconds(spans: Spans) -> NDArray[np.int64]:
+    return np.arange(0, 2 * len(spans.start), 2)
 
 
 def _mask(where: Where | None, n: int) -> NDArray[np.bool_]:
@@ -261,6 +292,16 @@ def _checked(texts: pa.Array) -> pa.Array:
     if data is not None and data.size and np.frombuffer(data, np.uint8).max() >= 0x80:
         texts.validate(full=True)
     return texts
+
+
+def _repeated(names: list[bytes], n: int) -> pa.Array:
+    """Return the names of maps that have the same ones in all n rows."""
+    if any(a >= b for a, b in pairwise(names)):
+        raise NotCanonical
+    sizes = np.array([len(name) for name in names])
+    offsets = np.concatenate(([0], np.cumsum(np.tile(sizes, n)))).astype(np.int32)
+    data = [None, pa.py_buffer(offsets), pa.py_buffer(b"".join(names) * n)]
+    return _checked(pa.Array.from_buffers(pa.string(), n * len(names), data))
 
 
 def _check_order(names: pa.Array, offsets: NDArray[np.int64]) -> None:

@@ -13,8 +13,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from schemas.cursor import ALL, Cursor, Key, NotCanonical, Where
+from schemas.cursor import AHEAD, ALL, Cursor, Key, Where
 from schemas.events import Language
+from schemas.forms import NotCanonical
 from schemas.records import Experience, RowHead
 
 encode_row = msgspec.msgpack.Encoder(order="deterministic").encode
@@ -24,10 +25,10 @@ _decode_row = msgspec.msgpack.Decoder(Experience).decode
 CHUNK_BYTES = 8 << 20
 """So much is made into columns at once: memory that is used again costs less than new memory."""
 _PREFIX = b"\0\0\0\0"
-_PADDING = bytes(64)
-"""More than the longest key: a look at what is not there stays inside the buffer."""
+_PADDING = bytes(AHEAD)
+"""What a cursor sees behind the last row."""
 
-_TYPE, _TAG = Key("type"), Key("experience.v2")
+TYPE, TAG = Key("type"), Key("experience.v2")
 
 RowBytes = bytes | msgspec.Raw
 T = TypeVar("T")
@@ -56,12 +57,13 @@ class Packed(msgspec.Struct, frozen=True):
 
 def chunks(rows: Sequence[RowBytes]) -> Iterator[Sequence[RowBytes]]:
     """Yield rows in parts of `CHUNK_BYTES` or a row more."""
-    begin = size = 0
-    for i, row in enumerate(rows, 1):
-        size += len(row)
-        if size >= CHUNK_BYTES or i == len(rows):
-            yield rows[begin:i]
-            begin, size = i, 0
+    ends = np.cumsum(np.fromiter(map(len, rows), np.int64, len(rows)))
+    begin = 0
+    while begin < len(rows):
+        before = int(ends[begin - 1]) if begin else 0
+        end = int(np.searchsorted(ends, before + CHUNK_BYTES)) + 1
+        yield rows[begin:end]
+        begin = end
 
 
 def pack(rows: Sequence[RowBytes]) -> Packed:
@@ -117,8 +119,8 @@ def walk(cursor: Cursor, packed: Packed) -> Iterator[tuple[str, Where | None]]:
         NotCanonical: the rows are not in the form that `encode_row` gives them.
     """
     cursor.begin(ALL, "map")  # its size follows: every key is met, and the row ends behind them
-    cursor.expect(_TYPE)
-    cursor.expect(_TAG)
+    cursor.expect(TYPE)
+    cursor.expect(TAG)
     for name, key, required in _FIELDS:
         where: Where | None = ALL
         if required:

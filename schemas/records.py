@@ -227,7 +227,7 @@ class Window(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="w
     partition: int
     n_rows: int
     digest: str
-    """BLAKE2b-128 over the rows (`schemas.arrow.RowsDigest`), hex; independent of file format."""
+    """Over the rows (`schemas.arrow.RowsDigest`), behind its algorithm; of no file format."""
     files: list[WindowFile]
     first_origin: Origin
     last_origin: Origin

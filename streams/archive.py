@@ -103,7 +103,11 @@ def _note(table: pa.Table, name: bytes) -> str:
 
 
 def _check_digest(path: str, rows: list[Experience], wanted: str) -> None:
-    found = rows_digest(rows)
+    try:
+        found = rows_digest(rows, like=wanted)
+    except ValueError as error:
+        msg = f"{path}: {error}"
+        raise ArchiveError(msg) from error
     if found != wanted:
         msg = f"{path} must hold the rows of digest {wanted or '?'}; it holds {found}"
         raise ArchiveError(msg)

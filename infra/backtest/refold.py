@@ -96,6 +96,8 @@ class Writer:
                     game=self._game.name,
                     archetype=wanted[0].archetype,
                     rule=self._rule,
+                    first=wanted[0].origin,
+                    last=wanted[-1].origin,
                     rows=wanted,
                 )
             )

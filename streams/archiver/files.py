@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
@@ -19,8 +20,8 @@ from schemas.arrow import (
     table_to_rows,
 )
 from schemas.game import Game
-from schemas.packed import row_bytes
-from schemas.records import Experience, RowHead, Window, WindowFile
+from schemas.packed import RowBytes, encode_row
+from schemas.records import Experience, Window, WindowFile
 from streams.archiver.store import ArchiveError, ArchiveStore
 from streams.archiver.windows import SealedWindow
 
@@ -65,7 +66,7 @@ class WindowContent(msgspec.Struct, frozen=True, kw_only=True):
 
 def store_window(
     store: ArchiveStore,
-    sealed: SealedWindow[RowHead] | SealedWindow[Experience],
+    sealed: SealedWindow[msgspec.Raw] | SealedWindow[Experience],
     game: Game,
     compression: Compression,
 ) -> Window:
@@ -89,7 +90,7 @@ def store_window(
 
 
 def describe(
-    sealed: SealedWindow[RowHead] | SealedWindow[Experience],
+    sealed: SealedWindow[msgspec.Raw] | SealedWindow[Experience],
     content: WindowContent,
     file: WindowFile,
 ) -> Window:
@@ -102,8 +103,8 @@ def describe(
         n_rows=len(sealed.rows),
         digest=content.digest,
         files=[file],
-        first_origin=sealed.rows[0].origin,
-        last_origin=sealed.rows[-1].origin,
+        first_origin=sealed.first,
+        last_origin=sealed.last,
         min_time_ms=content.min_time_ms,
         max_time_ms=content.max_time_ms,
         reward_versions=content.reward_versions,
@@ -113,7 +114,7 @@ def describe(
 
 
 def make_window(
-    sealed: SealedWindow[RowHead] | SealedWindow[Experience],
+    sealed: SealedWindow[msgspec.Raw] | SealedWindow[Experience],
     game: Game,
     compression: Compression = "lz4",
 ) -> WindowContent:
@@ -123,7 +124,7 @@ def make_window(
         ArchiveError: a row's vector has another length than the game's description says.
     """
     schema = experience_schema(game.observation.size, game.actions.n)
-    rows = [row_bytes(row) for row in sealed.rows]
+    rows = _encoded(sealed.rows)
     digest, told, sink = RowsDigest(), _Told(), pa.BufferOutputStream()
     noted = schema.with_metadata({"window_id": sealed.window_id})
     try:
@@ -146,6 +147,13 @@ def make_window(
         reward_versions=sorted(told.rewards),
         policy_versions=dict(sorted(told.policies.items())),
     )
+
+
+def _encoded(rows: list[msgspec.Raw] | list[Experience]) -> Sequence[RowBytes]:
+    """Return rows in bytes, those that they came in if they came in any."""
+    if isinstance(rows[0], msgspec.Raw):
+        return rows
+    return [encode_row(row) for row in rows]
 
 
 class _Told:
@@ -208,13 +216,19 @@ def _is_kept(data: bytes, path: str, digest: str) -> bool:
     """
     try:
         table = read_table(data, path)
-        found = rows_digest(table_to_rows(table))
+        rows = table_to_rows(table)
+        found = rows_digest(rows)
     except (ArchiveError, pa.ArrowException, ValueError, KeyError, TypeError):
         return False
     if found == digest:
         return True
-    if (table.schema.metadata or {}).get(b"rows_digest") != found.encode():
-        return False
+    noted = (table.schema.metadata or {}).get(b"rows_digest", b"").decode()
+    try:
+        if rows_digest(rows, like=noted) != noted:
+            return False
+    except ValueError as error:
+        msg = f"{path}: {error}"
+        raise ArchiveError(msg) from error
     msg = (
         f"{path} must hold the rows of digest {digest}; it holds {found}: the archive is of "
         f"another log or other window rules (give a new archive_url)"

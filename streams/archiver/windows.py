@@ -8,7 +8,7 @@ A window holds consecutive rows of one partition, game and archetype. It is seal
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
 
@@ -36,6 +36,7 @@ class Settled(Protocol):
 
 
 R = TypeVar("R", bound=Settled)
+T = TypeVar("T")
 
 RuleOf = Callable[[R], WindowRule | None]
 """The rule of the window that begins with a row; None leaves the row out."""
@@ -58,20 +59,22 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     """Last row of the last sealed window, by ``game/archetype``."""
 
 
-class SealedWindow(msgspec.Struct, Generic[R], frozen=True, kw_only=True):
+class SealedWindow(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
     """The rows of a sealed window, in order."""
 
     partition: int
     game: str
     archetype: str
     rule: WindowRule
-    rows: list[R]
+    first: Origin
+    last: Origin
+    """Of its rows."""
+    rows: list[T]
 
     @property
     def window_id(self) -> str:
         """Names the window by its first row, so the same rows always get the same name."""
-        first = self.rows[0].origin
-        return window_id(self.game, self.archetype, self.partition, first)
+        return window_id(self.game, self.archetype, self.partition, self.first)
 
 
 def window_id(game: str, archetype: str, partition: int, first: Origin) -> str:
@@ -79,7 +82,7 @@ def window_id(game: str, archetype: str, partition: int, first: Origin) -> str:
     return f"{game}/{archetype}/p{partition}/{first.offset}.{first.index}"
 
 
-class _Open(msgspec.Struct, Generic[R]):
+class Open(msgspec.Struct, Generic[T]):
     """A window that still grows."""
 
     game: str
@@ -87,35 +90,26 @@ class _Open(msgspec.Struct, Generic[R]):
     rule: WindowRule
     place: Place
     seal_at_ms: int
-    rows: list[R]
-
-    def takes(self, row: R) -> bool:
-        """Whether a row belongs here and does not fill the window."""
-        return (
-            row.archetype == self.archetype
-            and row.game == self.game
-            and len(self.rows) + 1 < self.rule.max_rows
-        )
+    first: Origin
+    last: Origin
+    rows: list[T]
 
 
-class WindowFold(Generic[R]):
-    """Cuts the rows of one partition into windows.
+class Windows(Generic[T]):
+    """The windows of one partition, and how far its log is read.
 
     Rows whose origin does not rise are dropped and counted: logs that were copied, or readers that
     do not read committed, may show a row twice.
     """
 
-    def __init__(
-        self, partition: int, rule_of: RuleOf[R], progress: Progress | None = None
-    ) -> None:
+    def __init__(self, partition: int, progress: Progress | None = None) -> None:
         """Begin at the start of the log, or where `progress` says."""
         self.partition = partition
         self.n_repeated = 0
         """Rows dropped because their origin did not rise."""
         self.n_rows = 0
         """Rows taken, those of windows that were sealed before a restart left out."""
-        self._rule_of = rule_of
-        self._open: dict[str, _Open[R]] = {}
+        self._open: dict[str, Open[T]] = {}
         self._sealed = dict(progress.sealed) if progress else {}
         self._next = progress.place if progress else Place(0)
 
@@ -124,6 +118,64 @@ class WindowFold(Generic[R]):
         """Rows in windows that are not sealed."""
         return sum(len(window.rows) for window in self._open.values())
 
+    def finish(self) -> list[SealedWindow[T]]:
+        """Seal what is open, for a log that has come to its end."""
+        return self._seal_all(list(self._open.values()))
+
+    def progress(self) -> Progress:
+        """Return what a later fold needs to go on; sealed windows must be stored by then."""
+        places = [window.place for window in self._open.values()]
+        oldest = min(places, key=lambda place: place.next_offset, default=self._next)
+        return Progress(partition=self.partition, place=oldest, sealed=dict(self._sealed))
+
+    def _begin(self, first: Settled, rule: WindowRule, place: Place) -> Open[T]:
+        """Open the window of a row, which it does not hold yet."""
+        window = Open[T](
+            first.game,
+            first.archetype,
+            rule,
+            place,
+            first.settled_time_ms + rule.max_span_ms,
+            first.origin,
+            first.origin,
+            [],
+        )
+        self._open[f"{first.game}/{first.archetype}"] = window
+        return window
+
+    def _on_watermark(self, watermark_ms: int, sealed: list[SealedWindow[T]]) -> None:
+        due = [window for window in self._open.values() if window.seal_at_ms <= watermark_ms]
+        sealed += self._seal_all(due)
+
+    def _seal_all(self, windows: list[Open[T]]) -> list[SealedWindow[T]]:
+        """Seal windows in the order of their first rows, however they came to be opened."""
+        windows.sort(key=lambda window: window.first)
+        return [self._seal(f"{window.game}/{window.archetype}") for window in windows]
+
+    def _seal(self, key: str) -> SealedWindow[T]:
+        window = self._open.pop(key)
+        self._sealed[key] = window.last
+        return SealedWindow(
+            partition=self.partition,
+            game=window.game,
+            archetype=window.archetype,
+            rule=window.rule,
+            first=window.first,
+            last=window.last,
+            rows=window.rows,
+        )
+
+
+class WindowFold(Windows[R]):
+    """Cuts the rows of one partition into windows, object by object."""
+
+    def __init__(
+        self, partition: int, rule_of: RuleOf[R], progress: Progress | None = None
+    ) -> None:
+        """Begin at the start of the log, or where `progress` says."""
+        super().__init__(partition, progress)
+        self._rule_of = rule_of
+
     def take(
         self, offset: int, rows: Iterable[R | Retraction | Watermark]
     ) -> list[SealedWindow[R]]:
@@ -131,7 +183,7 @@ class WindowFold(Generic[R]):
         here = Place(offset, self._next.last_origin)
         last = here.last_origin
         sealed: list[SealedWindow[R]] = []
-        window: _Open[R] | None = None
+        window: Open[R] | None = None
         for row in rows:
             origin = row.origin
             if last is not None and origin <= last:
@@ -143,25 +195,16 @@ class WindowFold(Generic[R]):
                 window = None
             elif isinstance(row, Retraction):
                 pass  # implied by the revision after it
-            elif window is not None and window.takes(row):  # as rows do that come in a row
+            elif window is not None and _belongs(row, window):  # as rows do that come in a row
                 self.n_rows += 1
+                window.last = origin
                 window.rows.append(row)
             else:
                 window = self._on_row(row, here, sealed)
         self._next = Place(offset + 1, last)
         return sealed
 
-    def finish(self) -> list[SealedWindow[R]]:
-        """Seal what is open, for a log that has come to its end."""
-        return [self._seal(key) for key in list(self._open)]
-
-    def progress(self) -> Progress:
-        """Return what a later fold needs to go on; sealed windows must be stored by then."""
-        places = [window.place for window in self._open.values()]
-        oldest = min(places, key=lambda place: place.next_offset, default=self._next)
-        return Progress(partition=self.partition, place=oldest, sealed=dict(self._sealed))
-
-    def _on_row(self, row: R, here: Place, sealed: list[SealedWindow[R]]) -> _Open[R] | None:
+    def _on_row(self, row: R, here: Place, sealed: list[SealedWindow[R]]) -> Open[R] | None:
         """Return the window that the row is in, None where it is in none that is open."""
         key = f"{row.game}/{row.archetype}"
         done = self._sealed.get(key)
@@ -173,26 +216,19 @@ class WindowFold(Generic[R]):
             rule = self._rule_of(row)
             if rule is None:
                 return None
-            seal_at_ms = row.settled_time_ms + rule.max_span_ms
-            window = _Open(row.game, row.archetype, rule, here, seal_at_ms, [])
-            self._open[key] = window
+            window = self._begin(row, rule, here)
+        window.last = row.origin
         window.rows.append(row)
         if len(window.rows) >= window.rule.max_rows:
             sealed.append(self._seal(key))
             return None
         return window
 
-    def _on_watermark(self, watermark_ms: int, sealed: list[SealedWindow[R]]) -> None:
-        due = [key for key, window in self._open.items() if window.seal_at_ms <= watermark_ms]
-        sealed.extend(self._seal(key) for key in due)
 
-    def _seal(self, key: str) -> SealedWindow[R]:
-        window = self._open.pop(key)
-        self._sealed[key] = window.rows[-1].origin
-        return SealedWindow(
-            partition=self.partition,
-            game=window.game,
-            archetype=window.archetype,
-            rule=window.rule,
-            rows=window.rows,
-        )
+def _belongs(row: Settled, window: Open[Any]) -> bool:
+    """Whether a row belongs in a window and does not fill it."""
+    return (
+        row.archetype == window.archetype
+        and row.game == window.game
+        and len(window.rows) + 1 < window.rule.max_rows
+    )

@@ -249,7 +249,11 @@ def stored_digests(connection: psycopg.Connection[Any]) -> dict[int, str]:
 
 
 def window_digest(connection: psycopg.Connection[Any], window: Window) -> str:
-    """Return the digest of the stored rows that an announced window should hold."""
+    """Return the digest of the stored rows that an announced window should hold, to compare.
+
+    Raises:
+        ValueError: the window's digest is by an algorithm that is not known.
+    """
     first, last = window.first_origin, window.last_origin
     where = (
         "game = %s AND archetype = %s AND origin_partition = %s AND "
@@ -264,7 +268,7 @@ def window_digest(connection: psycopg.Connection[Any], window: Window) -> str:
         last.offset,
         last.index,
     )
-    return rows_digest(stored_rows(connection, where, values))
+    return rows_digest(stored_rows(connection, where, values), like=window.digest)
 
 
 class Stored(msgspec.Struct, frozen=True):

@@ -82,11 +82,15 @@ class WindowCheck:
         self._left.discard(name)
         self._report.windows += 1
         self._report.window_rows += len(sealed.rows)
-        if window.n_rows != len(sealed.rows) or window.last_origin != sealed.rows[-1].origin:
+        if window.n_rows != len(sealed.rows) or window.last_origin != sealed.last:
             what = f"must have {len(sealed.rows)} rows by its rule; it was announced with "
             self._report.blame("window", name, what + str(window.n_rows))
             return
-        digest = rows_digest(sealed.rows)
+        try:
+            digest = rows_digest(sealed.rows, like=window.digest)
+        except ValueError as error:
+            self._report.blame("window", name, str(error))
+            return
         if digest != window.digest:
             what = f"must have digest {digest}; it was announced with {window.digest}"
             self._report.blame("window", name, what)

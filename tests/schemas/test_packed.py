@@ -19,7 +19,8 @@ from schemas.arrow import (
     rows_digest,
     table_to_rows,
 )
-from schemas.cursor import ALL, Cursor, NotCanonical
+from schemas.cursor import ALL, Cursor
+from schemas.forms import NotCanonical
 from schemas.packed import CHUNK_BYTES, encode_row, pack
 from schemas.records import (
     Experience,

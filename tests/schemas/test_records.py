@@ -3,6 +3,7 @@ from __future__ import annotations
 import hypothesis.strategies as st
 import msgspec
 import numpy as np
+import pytest
 from hypothesis import given, settings
 
 from schemas.arrow import rows_digest, rows_to_table, table_to_rows
@@ -148,7 +149,12 @@ def test_digest_depends_on_content_and_order_alone() -> None:
     assert rows_digest([row(0, a=1, b=2)]) == rows_digest([row(0, b=2, a=1)])
     assert rows_digest([row(0), row(1)]) != rows_digest([row(1), row(0)])
     # A digest in old manifests must stay what it was: these bytes are the format.
-    assert rows_digest([row(0)]) == "6ba0c0595a9d87cf4936259357fcf6f4"
+    old = "6ba0c0595a9d87cf4936259357fcf6f4"
+    assert rows_digest([row(0)], like=old) == old
+    assert rows_digest([row(0)]) == "blake3:5efa754a279096599f55b7c56b9b6273"
+    assert rows_digest([row(0)], like="blake3:00") == rows_digest([row(0)])
+    with pytest.raises(ValueError, match="one of blake3, blake2b; got md9: of a newer Grindstone"):
+        rows_digest([row(0)], like="md9:00")
 
 
 def test_dead_letter_and_metric_round_trip() -> None:

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from pyarrow import fs
 
-from schemas.arrow import rows_to_table
+from schemas.arrow import rows_digest, rows_to_table
 from schemas.records import Experience, Origin, Window, WindowRule
 from streams.archive import read_archive, read_archive_tables, read_window
 from streams.archiver.files import make_window, read_rows, store_window
@@ -25,7 +25,15 @@ RULE = WindowRule(max_rows=40, max_span_ms=100)
 
 def _sealed(n: int = 40, first: int = 0, partition: int = 0) -> SealedWindow[Experience]:
     rows = [experience(Origin(partition, first + i, 0), i) for i in range(n)]
-    return SealedWindow(partition=partition, game="toy", archetype="wolf", rule=RULE, rows=rows)
+    return SealedWindow(
+        partition=partition,
+        game="toy",
+        archetype="wolf",
+        rule=RULE,
+        first=rows[0].origin,
+        last=rows[-1].origin,
+        rows=rows,
+    )
 
 
 def _store(folder: Path, n_windows: int = 1) -> tuple[ArchiveStore, list[Window]]:
@@ -114,6 +122,29 @@ def test_read_archive_tells_other_rows_and_other_files(tmp_path: Path) -> None:
     (tmp_path / "toy/wolf/p0/0.0.parquet").unlink()
     with pytest.raises(ArchiveError, match="it is missing"):
         read_window(store, window)
+
+
+def test_digests_of_an_older_algorithm_are_compared_and_of_an_unknown_one_refused(
+    tmp_path: Path,
+) -> None:
+    store, (window,) = _store(tmp_path)
+    path, rows = window.files[0].path, _sealed().rows
+    for digest in (rows_digest(rows, like="00ff"), "blake9:00ff"):
+        sink = pa.BufferOutputStream()
+        noted = rows_to_table(rows, 4, 3).replace_schema_metadata({"rows_digest": digest})
+        pq.write_table(noted, sink)
+        store.put(path, bytes(sink.getvalue()))
+        assert store_window(store, _sealed(), toy_game(), "lz4").digest == window.digest
+        assert store.get(path) == bytes(sink.getvalue())  # whatever it says, it holds the rows
+        if ":" not in digest:
+            assert list(read_archive(str(tmp_path))) == rows
+            with pytest.raises(ArchiveError, match="another log or other window rules"):
+                store_window(store, _sealed(n=39), toy_game(), "lz4")
+            continue
+        with pytest.raises(ArchiveError, match="got blake9: of a newer Grindstone"):
+            list(read_archive(str(tmp_path)))
+        with pytest.raises(ArchiveError, match="got blake9: of a newer Grindstone"):
+            store_window(store, _sealed(n=39), toy_game(), "lz4")
 
 
 def test_store_works_on_an_object_store() -> None:
