@@ -17,7 +17,7 @@ from torch import nn
 
 from games.arena.practice import ArenaPractice
 from games.arena.record import episodes
-from learners.export import OnnxTemplate, open_session, weights_of
+from learners.export import OnnxTemplate, as_served, open_session, weights_of
 from learners.model_types.base import Port, Preset
 from learners.model_types.registry import model_type
 from schemas.practice import ARCHETYPES, Episodes
@@ -60,7 +60,8 @@ def exported(type_name: str, preset: Preset) -> Exported:
     graph = stack.graph(0)
     found = stack.feeds(recorded(), N_FEEDS)
     feeds = {p.name: np.ascontiguousarray(found[p.name]) for p in inputs}
-    full = OnnxTemplate(graph, inputs, outputs, feeds).render(weights_of(graph))
+    served = as_served(graph)
+    full = OnnxTemplate(served, inputs, outputs, feeds).render(weights_of(served))
     return Exported(type_name, graph, full, next_step(feeds, full, inputs, outputs))
 
 

@@ -35,6 +35,7 @@ from learners.model_types.supervised import (
     Tensors,
     check_heads,
 )
+from learners.model_types.temporal_served import ServedTemporal
 from learners.stack.attention import RelativeBlock, run
 from learners.stack.layers import LayerNorm, Linear, unstack
 from learners.stack.normaliser import Normaliser
@@ -179,6 +180,10 @@ class TemporalGraph(nn.Module):
         there = (enemies != 0).any(-1).to(ahead.dtype)
         kept = torch.cat([torch.ones_like(ahead[..., :1]), there], -1)
         return (ahead * self.net.spread + self.net.centre) * kept, memory, filled
+
+    def served(self) -> nn.Module:
+        """Return the graph that is exported."""
+        return ServedTemporal(self.net).eval()
 
 
 class TemporalStack(SupervisedStack):

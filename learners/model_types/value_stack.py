@@ -277,11 +277,11 @@ def _part(state: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Ten
 
 
 def _check_finite(measure: str, values: torch.Tensor) -> None:
-    finite = torch.isfinite(values)
-    if not bool(finite.all()):
-        model = int((~finite).int().argmax())
+    told = values.detach().cpu().numpy()
+    if not np.isfinite(told).all():
+        model = int(np.argmin(np.isfinite(told)))
         msg = (
-            f"{measure}[{model}] must be finite; got {float(values[model].detach())}: lower the "
+            f"{measure}[{model}] must be finite; got {told[model]}: lower the "
             "learning rate, or look for features of another size in the rows"
         )
         raise LearnError(msg)

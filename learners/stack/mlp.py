@@ -8,6 +8,7 @@ graph, works in place, and hands out weight gradients as the optimiser wants the
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,6 +20,10 @@ from learners.stack.layers import Linear
 
 EPSILON = 1e-5
 """Of the normalisation, as `torch.nn.LayerNorm` has it."""
+
+NARROW = 32
+"""Fewer outputs than these are multiplied the other way round: rows fill vectors that few columns
+do not. 128 rows of 128 values to 11 take 62 us instead of 115, six models at once."""
 
 
 class Mlp(nn.Module):
@@ -97,11 +102,15 @@ class _Dense(torch.autograd.Function):
         hidden = [x]
         for i in range(ctx.n):
             weight, bias = weights[2 * i], weights[2 * i + 1]
+            if i == ctx.n - 1 and weight.shape[1] < NARROW:
+                x = torch.baddbmm(bias[:, :, None], weight, x.mT).mT
+                break
             x = torch.baddbmm(bias[:, None], x, weight.mT)
             if i == ctx.n - 1:
                 break
             if norm:
-                normal = torch.native_layer_norm(x, [x.shape[-1]], None, None, EPSILON)
+                unit = _unit(x.shape[-1], x.dtype, x.device)
+                normal = torch.native_layer_norm(x, [x.shape[-1]], *unit, EPSILON)
                 ctx.norms.append((x, normal[1], normal[2]))
                 x = normal[0]
             torch.relu_(x)
@@ -125,6 +134,18 @@ class _Dense(torch.autograd.Function):
             if i > 0:
                 gradient = _through(gradient, i - 1, ctx)
         return (gradient, None, None, *out)
+
+
+@functools.cache
+def _unit(
+    width: int, dtype: torch.dtype, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return a gain of 1 and an offset of 0: torch normalises in 95 us with them, in 160 without.
+
+    (98,304 values on the CPU: its kernel for neither uses no vectors.)
+    """
+    gain = torch.ones(width, dtype=dtype, device=device)
+    return gain, torch.zeros_like(gain)
 
 
 def _through(gradient: torch.Tensor, i: int, ctx: Any) -> torch.Tensor:

@@ -40,8 +40,7 @@ class Normaliser(Stacked):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return normalised values of x's shape."""
-        mean, scale = self.mean, self.scale
-        if not self.plain:
-            form = (x.shape[0], *[1] * (x.dim() - 2), x.shape[-1])
-            mean, scale = mean.view(form), scale.view(form)
-        return ((x - mean) * scale).clamp(-LIMIT, LIMIT)
+        if self.plain:
+            return ((x - self.mean) * self.scale).clamp(-LIMIT, LIMIT)
+        form = (x.shape[0], *[1] * (x.dim() - 2), x.shape[-1])
+        return (x - self.mean.view(form)).mul_(self.scale.view(form)).clamp_(-LIMIT, LIMIT)

@@ -17,6 +17,7 @@ from learners.export import (
     WEIGHTS,
     ExportError,
     OnnxTemplate,
+    as_served,
     outputs_of,
     weights_of,
     write_version,
@@ -70,9 +71,10 @@ class Renderer:
         graph = self._stack.graph(i)
         feeds = self._stack.feeds(rows, VERIFIED)
         feeds = {port.name: feeds[port.name] for port in self._inputs}
+        served = as_served(graph)
         if self._template is None:
-            self._template = OnnxTemplate(graph, self._inputs, self._outputs, feeds)
-        return self._template.render(weights_of(graph)), graph, feeds
+            self._template = OnnxTemplate(served, self._inputs, self._outputs, feeds)
+        return self._template.render(weights_of(served)), graph, feeds
 
     def render(self, i: int, rows: Episodes, wanted: Wanted) -> Rendered:
         """Return model i's graph in the form that measurement chooses.

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from learners.export import OnnxTemplate, open_session, weights_of
+from learners.export import OnnxTemplate, as_served, open_session, weights_of
 from learners.model_types.base import TypeSettings
 from learners.model_types.pattern_recognition import PatternSettings
 from learners.model_types.registry import model_type
@@ -60,8 +60,9 @@ def exported(stack: SupervisedStack, name: str, i: int, rows: Episodes) -> Any:
     """Model i in ONNX as a version holds it: traced once, of model 0, then given i's weights."""
     kind, layout = model_type(name), ToyLayout()
     feeds = stack.feeds(rows, 4)
-    template = OnnxTemplate(stack.graph(0), kind.inputs(layout), kind.outputs(layout), feeds)
-    return open_session(template.render(weights_of(stack.graph(i))))
+    first, served = as_served(stack.graph(0)), as_served(stack.graph(i))
+    template = OnnxTemplate(first, kind.inputs(layout), kind.outputs(layout), feeds)
+    return open_session(template.render(weights_of(served)))
 
 
 def assert_parity(session: Any, graph: nn.Module, inputs: dict[str, torch.Tensor]) -> None:
