@@ -30,6 +30,7 @@ class Draws:
         self.n_ready: Ints = np.zeros(len(seeds), np.int64)
         self._largest = np.ones(len(seeds))
         self._rngs = [np.random.default_rng(seed) for seed in seeds]
+        self._numbers: NDArray[np.float64] = np.zeros(0)
         self._told: list[tuple[Ints, Floats]] = []
 
     def changed(self, model: int, slots: Ints, ready: Ints) -> None:
@@ -41,7 +42,7 @@ class Draws:
         first = self.first[model, 0]
         rows, ready_rows = slots + first, ready + first
         self.n_ready[model] -= int(np.count_nonzero(self.tree.get_units(rows)))
-        self.tree.set_units(rows, np.zeros(len(rows), np.int64))
+        self.tree.set_units(rows, np.zeros(len(rows), np.int32))
         self.tree.set(ready_rows, np.full(len(ready), self._largest[model]))
         self.n_ready[model] += len(ready)
 
@@ -59,7 +60,7 @@ class Draws:
         shares = np.empty((len(chosen), n))
         for row, rng in zip(shares, chosen, strict=True):
             rng.random(out=row)
-        shares += np.arange(n)
+        shares += self._strata(n)
         shares *= 1.0 / n
         rows = self.tree.draw(shares)
         if n_batches == 1:
@@ -72,6 +73,12 @@ class Draws:
         units = self.tree.get_units(dealt).astype(np.float32)
         np.divide(units.min(2, keepdims=True), units, out=units)
         return dealt, _power(units, self._beta)
+
+    def _strata(self, n: int) -> Floats:
+        """Return the numbers of n strata."""
+        if len(self._numbers) != n:
+            self._numbers = np.arange(n, dtype=np.float64)
+        return self._numbers
 
     def tell(self, rows: Ints, errors: Floats) -> None:
         """Take the errors [S, B] of rows; they count from the next draw on."""
