@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -28,10 +29,10 @@ class Draws:
         self.first: Ints = (np.arange(len(seeds)) * self.tree.stride)[:, None]
         """Row of each model's slot 0 [S, 1]."""
         self.n_ready: Ints = np.zeros(len(seeds), np.int64)
-        self._largest = np.ones(len(seeds))
+        self._largest = np.ones(len(seeds), np.float32)
         self._rngs = [np.random.default_rng(seed) for seed in seeds]
         self._numbers: NDArray[np.float64] = np.zeros(0)
-        self._told: list[tuple[Ints, Floats]] = []
+        self._told: list[tuple[Ints, NDArray[np.float32]]] = []
 
     def changed(self, model: int, slots: Ints, ready: Ints) -> None:
         """Take note that slots were written, and that some can be drawn now.
@@ -82,20 +83,22 @@ class Draws:
 
     def tell(self, rows: Ints, errors: Floats) -> None:
         """Take the errors [S, B] of rows; they count from the next draw on."""
-        self._told.append((rows, np.array(errors)))
+        self._told.append((rows, np.array(errors, np.float32)))
 
     def settle(self) -> None:
         """Make priorities ``(|error| + floor) ** alpha`` of the errors told since."""
         if not self._told:
             return
-        rows = np.concatenate([rows for rows, _ in self._told], axis=1)
-        errors = np.concatenate([errors for _, errors in self._told], axis=1, dtype=np.float32)
+        rows, errors = self._told[0]
+        if len(self._told) > 1:
+            rows = np.concatenate([rows for rows, _ in self._told], axis=1)
+            errors = np.concatenate([errors for _, errors in self._told], axis=1)
         self._told.clear()
         np.abs(errors, out=errors)
         errors += PRIORITY_FLOOR
         priorities = _power(errors, self._alpha)
         np.maximum(self._largest, priorities.max(1), out=self._largest)
-        if not np.isfinite(self._largest).all():
+        if not math.isfinite(self._largest.max()):
             msg = f"$.errors must be finite; got a largest of {self._largest.max()}"
             raise ValueError(msg)
         self.tree.set(rows.reshape(-1), priorities.reshape(-1))

@@ -110,11 +110,9 @@ class SumTree:
         # One running sum over all rows, in each of which it begins at minus the mass looked for in
         # its block: the leaf is the first where it is above 0.
         rows[:, 0] -= starts.astype(np.int32)
-        above = rows.reshape(-1).cumsum(dtype=np.int32) > 0
-        counts = np.bitwise_count(above.view(np.uint64))  # of a block's leaves
-        block += 1
+        passed = rows.reshape(-1).cumsum(dtype=np.int32) <= 0
         block <<= SHIFT
-        block -= counts
+        block += np.bitwise_count(passed.view(np.uint64))  # of a block's leaves
         return block
 
     def _numbers(self, n: int) -> Units:
