@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -28,9 +29,10 @@ class Draws:
         self.first: Ints = (np.arange(len(seeds)) * self.tree.stride)[:, None]
         """Row of each model's slot 0 [S, 1]."""
         self.n_ready: Ints = np.zeros(len(seeds), np.int64)
-        self._largest = np.ones(len(seeds))
+        self._largest = np.ones(len(seeds), np.float32)
         self._rngs = [np.random.default_rng(seed) for seed in seeds]
-        self._told: list[tuple[Ints, Floats]] = []
+        self._numbers: NDArray[np.float64] = np.zeros(0)
+        self._told: list[tuple[Ints, NDArray[np.float32]]] = []
 
     def changed(self, model: int, slots: Ints, ready: Ints) -> None:
         """Take note that slots were written, and that some can be drawn now.
@@ -41,7 +43,7 @@ class Draws:
         first = self.first[model, 0]
         rows, ready_rows = slots + first, ready + first
         self.n_ready[model] -= int(np.count_nonzero(self.tree.get_units(rows)))
-        self.tree.set_units(rows, np.zeros(len(rows), np.int64))
+        self.tree.set_units(rows, np.zeros(len(rows), np.int32))
         self.tree.set(ready_rows, np.full(len(ready), self._largest[model]))
         self.n_ready[model] += len(ready)
 
@@ -59,7 +61,7 @@ class Draws:
         shares = np.empty((len(chosen), n))
         for row, rng in zip(shares, chosen, strict=True):
             rng.random(out=row)
-        shares += np.arange(n)
+        shares += self._strata(n)
         shares *= 1.0 / n
         rows = self.tree.draw(shares)
         if n_batches == 1:
@@ -73,22 +75,30 @@ class Draws:
         np.divide(units.min(2, keepdims=True), units, out=units)
         return dealt, _power(units, self._beta)
 
+    def _strata(self, n: int) -> Floats:
+        """Return the numbers of n strata."""
+        if len(self._numbers) != n:
+            self._numbers = np.arange(n, dtype=np.float64)
+        return self._numbers
+
     def tell(self, rows: Ints, errors: Floats) -> None:
         """Take the errors [S, B] of rows; they count from the next draw on."""
-        self._told.append((rows, np.array(errors)))
+        self._told.append((rows, np.array(errors, np.float32)))
 
     def settle(self) -> None:
         """Make priorities ``(|error| + floor) ** alpha`` of the errors told since."""
         if not self._told:
             return
-        rows = np.concatenate([rows for rows, _ in self._told], axis=1)
-        errors = np.concatenate([errors for _, errors in self._told], axis=1, dtype=np.float32)
+        rows, errors = self._told[0]
+        if len(self._told) > 1:
+            rows = np.concatenate([rows for rows, _ in self._told], axis=1)
+            errors = np.concatenate([errors for _, errors in self._told], axis=1)
         self._told.clear()
         np.abs(errors, out=errors)
         errors += PRIORITY_FLOOR
         priorities = _power(errors, self._alpha)
         np.maximum(self._largest, priorities.max(1), out=self._largest)
-        if not np.isfinite(self._largest).all():
+        if not math.isfinite(self._largest.max()):
             msg = f"$.errors must be finite; got a largest of {self._largest.max()}"
             raise ValueError(msg)
         self.tree.set(rows.reshape(-1), priorities.reshape(-1))

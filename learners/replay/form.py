@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Literal
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -105,8 +106,7 @@ def steps_of(rows: Episodes, head: Head) -> Steps:
     )
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Batch:
+class Batch(msgspec.Struct, frozen=True):
     """B transitions ``(s, a, R, gamma^m, s')`` of each of S models."""
 
     observation: NDArray[np.floating[Any]]
@@ -132,9 +132,8 @@ class Batch:
     def of(self, model: int) -> Batch:
         """Return one model's transitions, without the axis S."""
         columns = {name: values[model] for name, values in self.columns.items()}
-        fields = [f.name for f in dataclasses.fields(self) if f.name != "columns"]
-        values = {name: getattr(self, name)[model] for name in fields}
-        return Batch(columns=columns, **values)
+        names = [name for name in self.__struct_fields__ if name != "columns"]
+        return Batch(columns=columns, **{name: getattr(self, name)[model] for name in names})
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

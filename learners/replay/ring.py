@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from learners.replay.form import RowForm, Steps
 from learners.replay.nstep import CLOSED, TERMINATED, TRUNCATED, UNSETTLED, Links, n_step_returns
-from learners.replay.sumtree import MAX_FAN
+from learners.replay.sumtree import FAN
 
 Ints = NDArray[np.int64]
 Arrays = dict[str, NDArray[Any]]
@@ -36,7 +36,7 @@ class RingSettings:
     @property
     def n_slots(self) -> int:
         """Slots of a column: the capacity, filled up to whole blocks of the sum tree."""
-        return self.capacity + -self.capacity % MAX_FAN
+        return self.capacity + -self.capacity % FAN
 
     @property
     def n_places(self) -> int:

@@ -160,9 +160,9 @@ def read_file(
     Raises:
         WindowError: it is missing, altered or no Parquet.
     """
-    try:
-        with filesystem.open_input_stream(f"{root}/{file.path}") as stream:
-            data = stream.read()
+    try:  # not as a stream, which grows what it has read piece by piece
+        with filesystem.open_input_file(f"{root}/{file.path}") as stored:
+            data = stored.read_buffer()
     except OSError as error:
         raise window_error(file.path, "file", "readable", str(error)) from error
     digest = hashlib.sha256(data).hexdigest()

@@ -24,12 +24,14 @@ Floats = NDArray[np.floating[Any]]
 
 @dataclasses.dataclass(slots=True)
 class _Ahead:
-    """Batches that were drawn together, all but their vectors; every array leads with K, S, B."""
+    """Batches that were drawn together; every array leads with K."""
 
     rows: Ints
+    """[K, S, B]."""
     weight: NDArray[np.float32]
     next: int = 0
-    small: dict[str, NDArray[Any]] = dataclasses.field(default_factory=dict)
+    rest: list[tuple[NDArray[Any], ...]] = dataclasses.field(default_factory=list)
+    """All of the batches but the vectors, as `StackedReplay._rest` returns it."""
 
 
 class StackedReplay:
@@ -78,6 +80,7 @@ class StackedReplay:
         self._flat = {
             k: v.reshape(v.shape[0] * v.shape[1], *v.shape[2:]) for k, v in self._columns.items()
         }
+        self._vectors = self._flat["vector"]
         records, packed = allocate_packed(shapes["packed"], self.n_models, folder)
         self._record, self._records = records.dtype, records.view(f"V{records.dtype.itemsize}")
         self._columns |= packed
@@ -115,40 +118,45 @@ class StackedReplay:
         Every model must have one at least (see `sizes`).
         """
         ahead = self._ahead
-        if ahead.next == len(ahead.rows) or ahead.rows.shape[2] != batch:
-            ahead = self._ahead = self._draw_ahead(batch, rngs)
-        if not ahead.small:  # restored
-            ahead.small = self._small(ahead.rows, ahead.weight)
         k = ahead.next
-        ahead.next += 1
-        return self._batch({name: values[k] for name, values in ahead.small.items()})
+        if k == len(ahead.rows) or ahead.rows.shape[2] != batch:
+            ahead, k = self._draw_ahead(batch, rngs), 0
+            self._ahead = ahead
+        if not ahead.rest:
+            ahead.rest = list(zip(*self._rest(ahead.rows, ahead.weight), strict=True))
+        ahead.next = k + 1
+        return self._batch(*ahead.rest[k])
 
     def _draw_ahead(self, batch: int, rngs: Sequence[np.random.Generator] | None) -> _Ahead:
         """Draw one batch after rows were added, then two, four, ... at once."""
         rows, weight = self._draws.draw(self._n_ahead, batch, rngs)
         self._n_ahead = min(2 * self._n_ahead, self._lookahead)
-        return _Ahead(rows, weight, small=self._small(rows, weight))
+        return _Ahead(rows, weight)
 
     def read(self, slots: Ints) -> Batch:
         """Return the transitions of slots [S, B], those of `ready_slots`; all weights are 1."""
-        return self._batch(self._small(slots + self._row0, np.ones(slots.shape, np.float32)))
+        ones = np.ones(slots.shape, np.float32)
+        rest = self._rest((slots + self._row0)[None], ones[None])
+        return self._batch(*(values[0] for values in rest))
 
     def ready_slots(self, model: int) -> Ints:
         """Return the slots of one model that can be sampled, rising."""
         return np.flatnonzero(self.priorities()[model])
 
-    def _small(self, rows: Ints, weight: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
-        """Return all of batches but the vectors, by name; rows [..., S, B]."""
+    def _rest(self, rows: Ints, weight: NDArray[np.float32]) -> tuple[NDArray[Any], ...]:
+        """Return what `_batch` takes, each led by K, of rows [K, S, B]."""
         packed = self._unpack(rows)
-        slots, places, after = rows, rows, packed.pop("after")
+        places = np.empty((len(rows), 2, *rows.shape[1:]), np.int64)
+        slots, places[:, 0], places[:, 1] = rows, rows, packed["after"]
         if self.n_models > 1:
             slots = rows - self._row0
-            places, after = slots + self._place0, after + self._place0
-        return {
-            "places": places, "after": after, "slots": slots, "weight": weight,
-            "legal": self._take("legal", places), "next_legal": self._take("legal", after),
-            "reward": packed.pop("returns"), **packed,
-        }  # fmt: skip
+            places[:, 0] = slots
+            places += self._place0
+        columns = (packed[name] for name in self.form.columns)
+        return (
+            places, self._masks(places), packed["action"], packed["returns"],
+            packed["discount"], weight, slots, *columns,
+        )  # fmt: skip
 
     def _unpack(self, rows: Ints) -> dict[str, NDArray[Any]]:
         """Return the packed columns of rows; choices become int64."""
@@ -158,13 +166,23 @@ class StackedReplay:
             packed["action"] = packed["action"].astype(np.int64)
         return packed
 
-    def _batch(self, small: dict[str, NDArray[Any]]) -> Batch:
+    def _batch(
+        self,
+        places: Ints,
+        legal: NDArray[np.uint8],
+        action: NDArray[Any],
+        reward: NDArray[np.float32],
+        discount: NDArray[np.float32],
+        weight: NDArray[np.float32],
+        slots: Ints,
+        *columns: NDArray[Any],
+    ) -> Batch:
+        """Return a batch; places [2, S, B] and masks [2, S, B, A] are of s and of s'."""
+        vectors = self._vectors.take(places, 0, None, "clip")
         return Batch(
-            observation=self._take("vector", small.pop("places")),
-            next_observation=self._take("vector", small.pop("after")),
-            columns={name: small.pop(name) for name in self.form.columns},
-            **small,
-        )
+            vectors[0], legal[0], vectors[1], legal[1], action, reward, discount, weight, slots,
+            dict(zip(self.form.columns, columns, strict=True)),
+        )  # fmt: skip
 
     def sample_sequences(
         self,
@@ -190,7 +208,7 @@ class StackedReplay:
         packed = self._unpack(rows)
         return Sequences(
             observation=vectors,
-            legal=self._take("legal", places),
+            legal=self._masks(places),
             action=packed["action"],
             reward=self._take("reward", rows) * there,
             terminated=walk.terminated,
@@ -198,12 +216,18 @@ class StackedReplay:
             there=there,
             learned=walk.learned,
             last_observation=self._take("vector", last),
-            last_legal=self._take("legal", last),
+            last_legal=self._masks(last),
             bootstraps=walk.bootstraps,
             weight=weight,
             slots=slots,
             columns={name: packed[name] for name in self.form.columns},
         )
+
+    def _masks(self, places: Ints) -> NDArray[np.uint8]:
+        """Return the masks of places, without a look-up where they have no width."""
+        if not self.form.n_masks:
+            return np.zeros((*places.shape, 0), np.uint8)
+        return self._take("legal", places)
 
     def _take(self, name: str, rows: Ints) -> NDArray[Any]:
         taken: NDArray[Any] = self._flat[name].take(rows, 0, mode="clip")

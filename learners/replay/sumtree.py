@@ -7,20 +7,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from learners.replay.store import aligned_zeros
+
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Units = NDArray[np.int32]
 
 UNIT = 2.0**-20
 """Priorities are whole numbers of it, so that sums are exact in whatever order they are made."""
 
-MAX_UNITS = 2**32 - 1
-"""A priority beyond 4,096 counts as 4,096: two million of them still add up exactly."""
+MAX_UNITS = 2**27
+"""A priority beyond 128 counts as 128: those of a block add up in 32 bits, of all in 64."""
 
-MIN_SHIFT, MAX_SHIFT = 3, 6
-"""A block is of 8 to 64 slots: the running sum over all blocks is to cost no more than that over
-the slots of some 2,000 blocks that a sweep of several batches hits."""
+SHIFT = 3
+"""A block is of 8 slots: as many as there are bytes to count at once, and about as few as make the
+running sum over all blocks no dearer than that over the 4,096 blocks a sweep of batches hits."""
 
-MAX_FAN = 1 << MAX_SHIFT
+FAN = 1 << SHIFT
 
 
 class SumTree:
@@ -36,20 +39,13 @@ class SumTree:
     def __init__(self, capacity: int, n_models: int = 1) -> None:
         """Make an empty tree: all priorities are 0."""
         self.capacity, self.n_models = capacity, n_models
-        shift = MIN_SHIFT
-        while shift < MAX_SHIFT and capacity > 4096 << 2 * shift:
-            shift += 1
-        self._shift, self._fan = shift, 1 << shift
-        fan = self._fan
-        self.stride = capacity + -capacity % MAX_FAN
+        self.stride = capacity + -capacity % FAN
         """Slot i of ring s is leaf ``s * stride + i``."""
-        self._n_blocks = self.stride // fan
-        self._rows = np.zeros((n_models * self._n_blocks, fan), np.int64)
+        self._n_blocks = self.stride // FAN
+        self._rows = aligned_zeros((n_models * self._n_blocks, FAN), np.dtype(np.int32))
         self._leaves = self._rows.reshape(-1)
         self._sums = np.zeros(n_models * self._n_blocks, np.int64)
-        self._named = np.zeros(n_models * self.stride, np.int32)
-        """Who named a leaf last: no more than a note while priorities are set."""
-        self._counted = np.zeros(0, np.int64)
+        self._counted = np.zeros(0, np.int32)
 
     @property
     def totals(self) -> Floats:
@@ -63,26 +59,24 @@ class SumTree:
 
         They are rounded up to the next unit, so that none that is positive becomes 0.
         """
-        units = np.multiply(priorities, 1.0 / UNIT, dtype=np.float64)
-        np.minimum(units, MAX_UNITS, out=units)
-        self.set_units(leaves, np.ceil(units, out=units).astype(np.int64))
+        units = priorities * (1.0 / UNIT)  # exact, in whatever precision they come
+        np.minimum(units, float(MAX_UNITS), out=units)
+        self.set_units(leaves, np.ceil(units, out=units).astype(np.int32))
 
-    def set_units(self, leaves: Ints, units: Ints) -> None:
+    def set_units(self, leaves: Ints, units: Units) -> None:
         """Set priorities given in units; see `set`."""
-        before = self._leaves.take(leaves)
-        self._leaves[leaves] = units
-        change = self._leaves.take(leaves)
-        change -= before
+        change = units - self._leaves.take(leaves)
         order = self._numbers(len(leaves))
-        self._named[leaves] = order
-        change *= self._named.take(leaves) == order  # what is named twice counts once
-        np.add.at(self._sums, leaves >> self._shift, change)
+        self._leaves[leaves] = order  # a note who named a leaf last: only that one counts
+        change *= self._leaves.take(leaves) == order
+        self._leaves[leaves] = units
+        np.add.at(self._sums, leaves >> SHIFT, change.astype(np.int64))
 
     def get(self, leaves: Ints) -> Floats:
         """Return the priorities of leaves."""
         return np.asarray(self._leaves.take(leaves) * UNIT, np.float64)
 
-    def get_units(self, leaves: Ints) -> Ints:
+    def get_units(self, leaves: Ints) -> Units:
         """Return the priorities of leaves, of whatever shape, in units."""
         return np.asarray(self._leaves.take(leaves))
 
@@ -109,28 +103,33 @@ class SumTree:
     def _find(self, masses: Ints, running: Ints) -> Ints:
         block = running.searchsorted(masses, "right")
         masses -= running.take(block, mode="clip")  # less the end of its block: negative
-        flat = self._rows.take(block, 0, mode="clip").reshape(-1).cumsum()
-        masses += flat[self._fan - 1 :: self._fan]
-        leaf = (flat.reshape(-1, self._fan) > masses[:, None]).argmax(1)  # each row has one
-        block <<= self._shift
-        block += leaf
+        starts = self._sums.take(block, mode="clip")
+        starts += masses
+        starts[1:] -= masses[:-1]
+        rows = self._rows.take(block, 0, mode="clip")
+        # One running sum over all rows, in each of which it begins at minus the mass looked for in
+        # its block: the leaf is the first where it is above 0.
+        rows[:, 0] -= starts.astype(np.int32)
+        passed = rows.reshape(-1).cumsum(dtype=np.int32) <= 0
+        block <<= SHIFT
+        block += np.bitwise_count(passed.view(np.uint64))  # of a block's leaves
         return block
 
-    def _numbers(self, n: int) -> Ints:
+    def _numbers(self, n: int) -> Units:
         if len(self._counted) < n:
-            self._counted = np.arange(n)
+            self._counted = np.arange(n, dtype=np.int32)
         return self._counted[:n]
 
-    def units(self, model: int) -> Ints:
+    def units(self, model: int) -> Units:
         """Return a copy of a ring's priorities [capacity] in units."""
         first = model * self.stride
         return self._leaves[first : first + self.capacity].copy()
 
-    def restore(self, model: int, units: Ints) -> None:
+    def restore(self, model: int, units: Units) -> None:
         """Take a ring's `units`; the tree is the same as the one they came from."""
         first, n = model * self.stride, self.stride
         self._leaves[first : first + n] = 0
         self._leaves[first : first + len(units)] = units
         self._sums.reshape(self.n_models, -1)[model] = (
-            self._leaves[first : first + n].reshape(-1, self._fan).sum(1)
+            self._leaves[first : first + n].reshape(-1, FAN).sum(1, dtype=np.int64)
         )

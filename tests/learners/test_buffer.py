@@ -130,7 +130,7 @@ def test_restored_ring_draws_the_same(
     for number in sorted(again.windows()):
         again.fill(number, windows[number])
     ours, theirs = (r.sample(32, np.random.default_rng(5)) for r in (replay, again))
-    for name in ours.__dataclass_fields__:
+    for name in ours.__struct_fields__:
         if name != "columns":
             assert np.array_equal(getattr(ours, name), getattr(theirs, name)), name
     assert np.array_equal(ours.columns["demonstration"], theirs.columns["demonstration"])

@@ -93,7 +93,7 @@ def test_updates_leave_the_tree_that_its_leaves_make(capacity: int, data: st.Dat
 
 
 def test_large_trees_agree_with_the_running_sum() -> None:
-    """Beyond the size at which blocks grow."""
+    """Of as many blocks as a ring of trainings has, in several parts."""
     rng = np.random.default_rng(0)
     n = 200_000
     values = rng.exponential(size=n)
@@ -111,6 +111,13 @@ def test_priorities_beyond_the_largest_count_as_it() -> None:
     tree = SumTree(3)
     tree.set(np.arange(3), np.asarray([0.0, 1e-12, 1e9]))
     assert tree.get(np.arange(3)).tolist() == [0.0, UNIT, MAX_UNITS * UNIT]
+
+
+def test_blocks_of_the_largest_priorities_add_up() -> None:
+    tree = SumTree(20)
+    tree.set(np.arange(20), np.full(20, 1e9))
+    assert tree.totals.tolist() == [20 * MAX_UNITS * UNIT]
+    assert tree.draw((np.arange(20)[None] + 0.5) / 20)[0].tolist() == list(range(20))
 
 
 def test_draws_are_proportional() -> None:

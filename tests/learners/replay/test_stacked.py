@@ -43,7 +43,7 @@ def replay(seeds: tuple[int, ...] = (1,), capacity: int = 400, **changes: Any) -
 
 
 def same(ours: Batch, theirs: Batch, i: int = 0, j: int = 0) -> bool:
-    names = [name for name in ours.__dataclass_fields__ if name != "columns"]
+    names = [name for name in ours.__struct_fields__ if name != "columns"]
     return all(
         np.array_equal(getattr(ours, name)[i], getattr(theirs, name)[j]) for name in names
     ) and np.array_equal(ours.columns["propensity"][i], theirs.columns["propensity"][j])
