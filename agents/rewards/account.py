@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from functools import cached_property
 
 import msgspec
 
@@ -16,6 +15,16 @@ RECENT = 16
 
 TRIM_AT = 16
 """Standings and the like are looked through for what can go once there are more of them."""
+
+
+_END = "\0"
+
+
+def _mark(decision_id: str) -> str:
+    """Return an id without NUL, another one for each; as a rule it is the id."""
+    if "\0" in decision_id or "\1" in decision_id:
+        return decision_id.replace("\1", "\1\1").replace("\0", "\1\2")
+    return decision_id
 
 
 class Came(msgspec.Struct, array_like=True, gc=False):
@@ -81,14 +90,15 @@ Hit = tuple[int, str, str, float]
 """(event time, opponent, fact name, value)"""
 
 
-class Actor(msgspec.Struct, array_like=True, dict=True):
+class Actor(msgspec.Struct, array_like=True):
     """The account of one actor."""
 
     last_time_ms: int = 0
     episodes: list[tuple[str, int]] = []
     """Latest episodes and the last step seen in each."""
-    recent: list[tuple[str, bool]] = []
-    """Settled decisions and whether their outcome had come, oldest first."""
+    recent: str = ""
+    """Settled decisions and whether their outcome had come, oldest first: NUL, + or -, and the id
+    of each, and a NUL at the end. One string is read back far faster than a list of pairs."""
     standings: list[tuple[int, str, float]] = []
     """(event time, fact name, value), in event-time order, as far back as decisions need."""
     open: list[Open] = []
@@ -130,17 +140,12 @@ class Actor(msgspec.Struct, array_like=True, dict=True):
                     return entry
         return None
 
-    @cached_property
-    def recent_ids(self) -> set[str]:
-        """The ids of `recent`: each decision asks whether it is among them."""
-        return {decision_id for decision_id, _ in self.recent}
-
     def was_settled(self, decision_id: str) -> bool | None:
         """Return whether a recently settled decision had its outcome; None when not known."""
-        for known, had_outcome in self.recent:
-            if known == decision_id:
-                return had_outcome
-        return None
+        mark = _mark(decision_id)
+        if f"\0+{mark}\0" in self.recent:
+            return True
+        return False if f"\0-{mark}\0" in self.recent else None
 
     def last_step(self, episode: str) -> int | None:
         """Return the last step seen in an episode."""
@@ -161,11 +166,10 @@ class Actor(msgspec.Struct, array_like=True, dict=True):
 
     def note_settled(self, decision_id: str, had_outcome: bool) -> None:
         """Remember a settled decision."""
-        ids = self.recent_ids
-        self.recent.append((decision_id, had_outcome))
-        ids.add(decision_id)
-        if len(self.recent) > RECENT:
-            ids.discard(self.recent.pop(0)[0])
+        sign = "+" if had_outcome else "-"
+        self.recent = f"{self.recent or _END}{sign}{_mark(decision_id)}{_END}"
+        if self.recent.count(_END) > RECENT + 1:
+            self.recent = self.recent[self.recent.index(_END, 1) :]
 
     def note_standing(self, time_ms: int, name: str, value: float) -> None:
         """Keep a standing in its place by event time; a later word on the same time wins."""

@@ -111,7 +111,8 @@ class RewardsFold(Settling):
         decision_id, actor_id, episode = event.decision_id, event.actor_id, event.episode
         actor = self._states.actors.get(actor_id) or self._states.actor(actor_id)
         make_room_for(actor, event)
-        if decision_id in actor.recent_ids or actor.find(decision_id) is not None:
+        settled = actor.was_settled(decision_id)
+        if settled is not None or actor.find(decision_id) is not None:
             self._states.ledger.n_repeated += 1
         else:
             last = actor.last_step(episode)
