@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -62,6 +63,7 @@ def profile(
         stack.update()  # what is allocated once
     steps = sorted(_timed(stack.update) for _ in range(max(3, updates)))
     on_phase("operators")
+    os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # else it tells of a GPU that is not there
     operators = dearest(stack.update, min(5, updates), training.plan.device)
     on_phase("judgement")
     judge_ms = _timed(lambda: stack.judge(training.held_out))

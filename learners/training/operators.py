@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -28,7 +27,6 @@ def dearest(work: Callable[[], Any], n: int, device: str) -> list[Operator]:
 
     On CUDA the kernels are traced besides, so that waiting for them is not taken for work.
     """
-    os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # it tells stderr of a GPU that is not there
     kinds = [profiler.ProfilerActivity.CPU]
     if device == "cuda":
         kinds.append(profiler.ProfilerActivity.CUDA)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,7 @@ def test_windows_and_facts_are_those_of_the_files(tmp_path: Path, rows: list[Row
     found = ask(Lake(tmp_path), "SELECT window_id, n_rows, digest FROM windows ORDER BY 1")
     assert [row["window_id"] for row in found] == sorted(ids)
     assert sum(row["n_rows"] for row in found) == 120
-    assert all(len(row["digest"]) == 32 for row in found)
+    assert all(re.fullmatch("blake3:[0-9a-f]{32}", row["digest"]) for row in found)
     query = "SELECT sum(value) AS hits FROM facts WHERE source = 'outcome' AND name = 'hits'"
     (hits,) = ask(Lake(tmp_path), query)
     wanted = [row.outcome_facts["hits"] for row in experiences(rows) if row.outcome_facts]
