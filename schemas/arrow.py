@@ -68,8 +68,7 @@ def rows_digest(rows: Iterable[Experience], like: str | None = None) -> str:
     Raises:
         ValueError: that algorithm is not known.
     """
-    named, name = like is not None, (like or "").rpartition(":")[0]
-    digest = RowsDigest((name or "blake2b") if named else _OURS)
+    digest = RowsDigest(_OURS if like is None else like.rpartition(":")[0] or "blake2b")
     for row in rows:
         digest.add(row)
     return digest.hexdigest()

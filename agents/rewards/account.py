@@ -16,14 +16,13 @@ RECENT = 16
 TRIM_AT = 16
 """Standings and the like are looked through for what can go once there are more of them."""
 
-
 _END = "\0"
 
 
 def _mark(decision_id: str) -> str:
     """Return an id without NUL, another one for each; as a rule it is the id."""
-    if "\0" in decision_id or "\1" in decision_id:
-        return decision_id.replace("\1", "\1\1").replace("\0", "\1\2")
+    if _END in decision_id or "\1" in decision_id:
+        return decision_id.replace("\1", "\1\1").replace(_END, "\1\2")
     return decision_id
 
 
@@ -143,9 +142,9 @@ class Actor(msgspec.Struct, array_like=True):
     def was_settled(self, decision_id: str) -> bool | None:
         """Return whether a recently settled decision had its outcome; None when not known."""
         mark = _mark(decision_id)
-        if f"\0+{mark}\0" in self.recent:
+        if f"{_END}+{mark}{_END}" in self.recent:
             return True
-        return False if f"\0-{mark}\0" in self.recent else None
+        return False if f"{_END}-{mark}{_END}" in self.recent else None
 
     def last_step(self, episode: str) -> int | None:
         """Return the last step seen in an episode."""

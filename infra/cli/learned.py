@@ -276,8 +276,9 @@ def profile(
         plan = make_plan(name, asked, device_name(device.value), {}, None)
         maps = wants_maps(plan.kind, make_layout())
         data = Path(settings.data_dir)
-        on_rows = lambda a: say(f"{a}: rows recorded")  # noqa: E731
-        rows = ensure_rows(data, asked.archetypes, samples, asked.seed, maps, on_rows)
+        rows = ensure_rows(
+            data, asked.archetypes, samples, asked.seed, maps, lambda a: say(f"{a}: rows recorded")
+        )
         found.append(look(plan, rows, updates, lambda phase, name=name: say(f"{name}: {phase}")))  # type: ignore[misc]
         if not as_json:
             print(render_text(found[-1]))

@@ -77,8 +77,7 @@ class Bars:
         n_done = sum(phase == "done" for phase in self._phases.values())
         of = f" ({n_done} of {self._n} types)" if told.phase == "done" and self._n > 1 else ""
         passed = clock(time.monotonic() - self._started)
-        text = f"{told.type}: {told.phase} after {told.done:,} {self._unit}, at {passed}{of}"
-        self.say(text)
+        self.say(f"{told.type}: {told.phase} after {told.done:,} {self._unit}, at {passed}{of}")
 
     def say(self, text: str) -> None:
         """Write a line above the bars."""
