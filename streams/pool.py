@@ -7,9 +7,10 @@ import pickle
 import queue
 import signal
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing import connection, forkserver, resource_tracker
 from multiprocessing.process import BaseProcess
+from types import FrameType
 from typing import Any, TypeVar
 
 J = TypeVar("J")
@@ -108,8 +109,9 @@ class _Pool:
         process = self._context.Process(
             target=_run, args=(self._work, at, job, self._told), daemon=True
         )
-        process.start()
-        self._running[at] = process
+        with _ctrl_c_waits():  # a process that is running but not known would outlive us
+            process.start()
+            self._running[at] = process
 
     def _listen(self) -> None:
         timeout = _LOOK_S
@@ -161,6 +163,25 @@ def _start_server() -> None:
         forkserver.ensure_running()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
+def _ctrl_c_waits() -> Iterator[None]:
+    """Handle a Ctrl-C that comes inside only at the end.
+
+    By the handler, for the kernel would give a signal that this thread masks to another one.
+    """
+    if threading.current_thread() is not threading.main_thread():  # no other one is interrupted
+        yield
+        return
+    came: list[tuple[int, FrameType | None]] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: came.append((number, frame)))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if came and callable(before):
+            before(*came[0])
 
 
 def _run(work: Work[Any, Any], at: int, job: Any, told: Any) -> None:

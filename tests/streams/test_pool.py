@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from multiprocessing import forkserver
 from pathlib import Path
 
 from streams.pool import Tell, run_all
@@ -17,8 +18,50 @@ def name_and_stay(job: str, tell: Tell) -> None:
     signal.pause()
 
 
+class SlowToArrive:
+    """A job whose process is still starting when the one that started it has ended, if it may."""
+
+    def __reduce__(self) -> tuple[object, tuple[int]]:
+        return wait_for_end, (os.getpid(),)
+
+
+def wait_to_be_ended(job: SlowToArrive, tell: Tell) -> None:
+    signal.pause()
+
+
+def wait_for_end(pid: int) -> None:
+    end = time.monotonic() + 60
+    while alive(pid) and time.monotonic() < end:
+        time.sleep(0.02)
+
+
 def main() -> None:
     run_all([sys.argv[1]], name_and_stay)
+
+
+def interrupted_while_starting() -> None:
+    told = forkserver.read_signed
+
+    def interrupt(fd: int) -> int:
+        pid: int = told(fd)
+        os.kill(os.getpid(), signal.SIGINT)
+        return pid
+
+    forkserver.read_signed = interrupt
+    try:
+        run_all([SlowToArrive()], wait_to_be_ended)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+
+
+def start(call: str, *arguments: str) -> subprocess.Popen[str]:
+    program = f"import sys; from test_pool import {call}; {call}()"
+    return subprocess.Popen(
+        [sys.executable, "-c", program, *arguments],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([*sys.path, str(Path(__file__).parent)])},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 def alive(pid: int) -> bool:
@@ -30,20 +73,23 @@ def alive(pid: int) -> bool:
 
 def test_a_job_dies_with_a_starter_that_is_killed(tmp_path: Path) -> None:
     place = tmp_path / "pid"
-    starter = subprocess.Popen(
-        [sys.executable, "-c", "import sys; from test_pool import main; main()", str(place)],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([*sys.path, str(Path(__file__).parent)])},
-    )
+    starter = start("main", str(place))
     end = time.monotonic() + 60
     while not (place.exists() and place.read_text()) and time.monotonic() < end:
         assert starter.poll() is None
         time.sleep(0.02)
     job = int(place.read_text())
     starter.send_signal(signal.SIGKILL)
-    starter.wait()
+    starter.communicate()
     while alive(job) and time.monotonic() < end:
         time.sleep(0.02)
     assert not alive(job)
+
+
+def test_ctrl_c_while_a_job_starts_ends_it_too() -> None:
+    """It would tell of the locks that are gone, after the last word of the one that started it."""
+    _, err = start("interrupted_while_starting").communicate(timeout=60)
+    assert err == "interrupted\n"
 
 
 def test_the_server_is_deaf_to_ctrl_c_from_its_first_moment() -> None:
