@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, insort
+from typing import Any
 
 import msgspec
 
@@ -83,6 +84,8 @@ class Open(msgspec.Struct, array_like=True, gc=False):
         return follows or self.outcome.terminated
 
 
+_open = msgspec.msgpack.Decoder(Open).decode
+
 Decided = tuple[int, str, str | None]
 """(event time, decision id, opponent)"""
 Hit = tuple[int, str, str, float]
@@ -100,7 +103,11 @@ class Actor(msgspec.Struct, array_like=True):
     of each, and a NUL at the end. One string is read back far faster than a list of pairs."""
     standings: list[tuple[int, str, float]] = []
     """(event time, fact name, value), in event-time order, as far back as decisions need."""
-    open: list[Open] = []
+    ids: list[str] = []
+    """Of what is open, in its order."""
+    open: list[msgspec.Raw] = []
+    """Open decisions in the order of their arrival, each decoded (to `Open`) when it is asked for:
+    one event concerns one or two of them, and to decode ten costs more than all else of it."""
     settled: list[Open] = []
     """Settled decisions that what comes late may still revise, oldest first."""
     decided: dict[str, list[Decided]] = {}
@@ -113,12 +120,34 @@ class Actor(msgspec.Struct, array_like=True):
     room: int = 0
     """Bytes that events may add before the account is measured (`agents.rewards.room`)."""
 
+    def opened(self) -> list[Open]:
+        """Return all open decisions, oldest first."""
+        return [self._entry(i) for i in range(len(self.open))]
+
     def find(self, decision_id: str) -> Open | None:
         """Return an open decision."""
-        for entry in self.open:
-            if entry.decision_id == decision_id:
-                return entry
-        return None
+        if decision_id not in self.ids:
+            return None
+        return self._entry(self.ids.index(decision_id))
+
+    def add(self, entry: Open) -> None:
+        """Keep a new open decision."""
+        self.ids.append(entry.decision_id)
+        entries: list[Any] = self.open
+        entries.append(entry)
+
+    def remove(self, entry: Open) -> list[Open]:
+        """Take an open decision out; returns the older ones: it may follow one."""
+        n_older = self.ids.index(entry.decision_id)
+        del self.ids[n_older], self.open[n_older]
+        return [self._entry(i) for i in range(n_older)] if n_older else []
+
+    def _entry(self, i: int) -> Open:
+        entries: list[Any] = self.open
+        entry: Open | msgspec.Raw = entries[i]
+        if isinstance(entry, msgspec.Raw):
+            entry = entries[i] = _open(entry)
+        return entry
 
     def find_settled(self, decision_id: str) -> Open | None:
         """Return a settled decision that may still be revised."""
@@ -130,10 +159,10 @@ class Actor(msgspec.Struct, array_like=True):
     def latest(self, episode: str) -> Open | None:
         """Return the newest decision of an episode that goes on, an open one if there is one."""
         if self.open:  # as a rule it is the last one
-            entry = self.open[-1]
+            entry = self._entry(-1)
             if entry.episode == episode and not entry.ended:
                 return entry
-        for entries in (self.open, self.settled):
+        for entries in (self.opened(), self.settled):
             for entry in reversed(entries):
                 if entry.episode == episode and not entry.ended:
                     return entry
@@ -204,7 +233,7 @@ class Actor(msgspec.Struct, array_like=True):
         Of standings all but the last before the oldest decision stay, and of decisions those that
         may share a change with it: `horizon_ms`, the longest there is, before it.
         """
-        kept = [*self.open, *self.settled]
+        kept = [*self.opened(), *self.settled]
         oldest = min((e.time_ms for e in kept), default=self.last_time_ms)
         self._forget_standings(oldest)
         if self.decided:

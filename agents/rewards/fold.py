@@ -111,8 +111,7 @@ class RewardsFold(Settling):
         decision_id, actor_id, episode = event.decision_id, event.actor_id, event.episode
         actor = self._states.actors.get(actor_id) or self._states.actor(actor_id)
         make_room_for(actor, event)
-        settled = actor.was_settled(decision_id)
-        if settled is not None or actor.find(decision_id) is not None:
+        if decision_id in actor.ids or actor.was_settled(decision_id) is not None:
             self._states.ledger.n_repeated += 1
         else:
             last = actor.last_step(episode)
@@ -130,7 +129,7 @@ class RewardsFold(Settling):
         entry = Open(decision_id, event.game, event.domain, event.episode, time_ms)
         if opponent is not None:
             entry.opponent = opponent
-        actor.open.append(entry)
+        actor.add(entry)
         if actor.last_time_ms < time_ms:
             actor.last_time_ms = time_ms
         if self._keeps_history:
@@ -238,7 +237,7 @@ class RewardsFold(Settling):
             self._revise(event, time_ms, actor)
 
     def _end(self, event: EpisodeEnd, time_ms: int, actor: Actor) -> None:
-        opened = [e for e in actor.open if e.episode == event.episode]
+        opened = [e for e in actor.opened() if e.episode == event.episode]
         for entry in [*opened, *(e for e in actor.settled if e.episode == event.episode)]:
             within = time_ms <= entry.time_ms + self._domains[entry.game][entry.domain].cut_off_ms
             last = entry.successor is None and not entry.followed

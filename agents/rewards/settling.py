@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from agents.rewards.account import Actor, Open
 from agents.rewards.outbox import Outbox
@@ -60,7 +60,7 @@ class Settling:
         watermark_ms = self._watermark_ms
         row = experience(actor, entry, event, successor, plan, out.origin(), watermark_ms)
         out.rows.append(row)
-        actor.open.remove(entry)
+        older = actor.remove(entry)
         actor.note_settled(entry.decision_id, entry.outcome is not None)
         self._timers.cancel(entry.time_ms + plan.opens_ms, named)
         if plan.revises:
@@ -68,7 +68,7 @@ class Settling:
             actor.settled.append(entry)
             self._timers.set(entry.time_ms + plan.closes_ms, named)
         else:
-            self._let_go(actor, named)
+            self._let_go(named, older, actor.settled)
         states.ledger.n_settled += 1
         if actor.last_time_ms < watermark_ms:
             actor.last_time_ms = watermark_ms
@@ -77,10 +77,10 @@ class Settling:
         if not actor.open:
             self._watch(named[0], actor)
 
-    def _let_go(self, actor: Actor, named: Named) -> None:
+    def _let_go(self, named: Named, *may_need: Sequence[Open]) -> None:
         """Drop a decision's event; one that still needs something of it keeps a copy."""
         decision_id = named[1]
-        for entries in (actor.open, actor.settled):
+        for entries in may_need:
             for entry in entries:
                 if entry.successor == decision_id:
                     event = self._states.decision(named)
@@ -130,12 +130,12 @@ class Settling:
             plan = self._domains[entry.game][entry.domain]
             if entry.time_ms + plan.closes_ms <= due:
                 actor.settled.remove(entry)
-                self._let_go(actor, named)
+                self._let_go(named, actor.opened(), actor.settled)
                 self._watch(named[0], actor)
 
     def _wake(self, actor_id: str, actor: Actor) -> None:
         """Set the timers of a recovered account; one that was set since does no harm twice."""
-        for entries, is_open in ((actor.open, True), (actor.settled, False)):
+        for entries, is_open in ((actor.opened(), True), (actor.settled, False)):
             for entry in entries:
                 plan = self._domains[entry.game][entry.domain]
                 wait_ms = plan.opens_ms if is_open else plan.closes_ms

@@ -182,6 +182,7 @@ class Brief(msgspec.Struct, array_like=True, gc=False):
     episodes: msgspec.Raw
     recent: msgspec.Raw
     standings: msgspec.Raw
+    ids: msgspec.Raw
     open: list[Waiting]
     settled: list[Waiting]
 
