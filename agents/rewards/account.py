@@ -49,12 +49,12 @@ class Came(msgspec.Struct, array_like=True, gc=False):
 class Open(msgspec.Struct, array_like=True, gc=False):
     """A decision that is not settled, or may still be revised. Its event is kept apart."""
 
-    decision_id: str
-    game: str
-    domain: str
-    episode: str
     time_ms: int
     """Decision time, bounded by the log's own time so that skew cannot keep it open."""
+    game: str
+    domain: str
+    decision_id: str
+    episode: str
     outcome: Came | None = None
     successor: str | None = None
     """The actor's next decision of the episode, whose observation is this one's next."""

@@ -126,7 +126,7 @@ class RewardsFold(Settling):
 
     def _open(self, event: Decision, time_ms: int, actor: Actor, plan: GamePlan) -> None:
         decision_id, opponent = event.decision_id, event.opponent_id
-        entry = Open(decision_id, event.game, event.domain, event.episode, time_ms)
+        entry = Open(time_ms, event.game, event.domain, decision_id, event.episode)
         if opponent is not None:
             entry.opponent = opponent
         actor.add(entry)

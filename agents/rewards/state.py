@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
@@ -165,33 +165,40 @@ class States:
         return changed
 
 
-class Waiting(msgspec.Struct, array_like=True, gc=False):
-    """What a timer needs of an `Open`: its first fields."""
+class Since(msgspec.Struct, array_like=True, gc=False):
+    """What a timer needs of an `Open` where all decisions wait as long: its first field."""
 
-    decision_id: str
-    game: str
-    domain: str
-    episode: msgspec.Raw
     time_ms: int
 
 
-class Brief(msgspec.Struct, array_like=True, gc=False):
-    """What the timers need of an `Actor`, its first fields: decoded in a third of the time."""
+class Waiting(msgspec.Struct, array_like=True, gc=False):
+    """What it needs else: the first fields."""
+
+    time_ms: int
+    game: str
+    domain: str
+
+
+E = TypeVar("E", Since, Waiting)
+
+
+class Brief(msgspec.Struct, Generic[E], array_like=True, gc=False):
+    """What the timers need of an `Actor`, its first fields: decoded in a fraction of the time."""
 
     last_time_ms: int
     episodes: msgspec.Raw
     recent: msgspec.Raw
     standings: msgspec.Raw
     ids: msgspec.Raw
-    open: list[Waiting]
-    settled: list[Waiting]
+    open: list[E]
+    settled: list[E]
 
 
-_brief = msgspec.msgpack.Decoder(Brief).decode
-
-
-def accounts(table: Mapping[bytes, bytes]) -> Iterator[tuple[str, Brief]]:
+def accounts(table: Mapping[bytes, bytes], entry: type[E]) -> Iterator[tuple[str, Brief[E]]]:
     """Yield every actor's account of a recovered table, to rebuild the timers from."""
-    for key, value in table.items():
-        if key[:1] == _ACTOR:
-            yield key[1:].decode(), _brief(value)
+    brief: Callable[[bytes], Any] = msgspec.msgpack.Decoder(
+        Brief[entry]  # type: ignore[valid-type]
+    ).decode
+    mark = _ACTOR[0]
+    for key in [key for key in table if key[0] == mark]:
+        yield key[1:].decode(), brief(table[key])

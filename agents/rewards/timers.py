@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from heapq import heapify, heappop, heappush
 
 from agents.rewards.plan import GamePlan
-from agents.rewards.state import Named, accounts
+from agents.rewards.state import Named, Since, Waiting, accounts
 
 ACTOR_IDLE_MS = 600_000
 """An actor without open decisions is forgotten after so much event time."""
@@ -95,19 +95,38 @@ def rebuild_timers(
     """Return the timers of a recovered table, and the actors that one will forget.
 
     One timer an actor, at the first time that one of its decisions is due: the timers of all its
-    decisions are set then. A million decisions of 100,000 actors take 0.6 s.
+    decisions are set then. A million decisions of 100,000 actors take 0.5 s where all domains wait
+    as long, and else 0.9 s.
     """
     domains = [(name, key, d) for name, plan in plans.items() for key, d in plan.domains.items()]
-    waits = {(name, key): d.opens_ms for name, key, d in domains}
+    opens = {(name, key): d.opens_ms for name, key, d in domains}
     closes = {(name, key): d.closes_ms for name, key, d in domains}
     timers: list[Timer] = []
     watched: set[str] = set()
-    for actor_id, actor in accounts(table):
-        due = [e.time_ms + waits[e.game, e.domain] for e in actor.open]
-        due += [e.time_ms + closes[e.game, e.domain] for e in actor.settled]
+    for actor_id, last_time_ms, due in _first_due(table, opens, closes):
         if due:
             timers.append((min(due), (actor_id, WAKE)))
         else:
             watched.add(actor_id)
-            timers.append((actor.last_time_ms + ACTOR_IDLE_MS, (actor_id, FORGET)))
+            timers.append((last_time_ms + ACTOR_IDLE_MS, (actor_id, FORGET)))
     return Timers(timers), watched
+
+
+def _first_due(
+    table: Mapping[bytes, bytes],
+    opens: Mapping[tuple[str, str], int],
+    closes: Mapping[tuple[str, str], int],
+) -> Iterator[tuple[str, int, list[int]]]:
+    """Yield each actor, its last time, and when its decisions are due."""
+    if len({*opens.values()}) == len({*closes.values()}) == 1:  # then games and domains do not tell
+        wait_ms, last_ms = next(iter(opens.values())), next(iter(closes.values()))
+        for actor_id, actor in accounts(table, Since):
+            due = [e.time_ms + wait_ms for e in actor.open]
+            if actor.settled:
+                due += [e.time_ms + last_ms for e in actor.settled]
+            yield actor_id, actor.last_time_ms, due
+    else:
+        for actor_id, brief in accounts(table, Waiting):
+            due = [e.time_ms + opens[e.game, e.domain] for e in brief.open]
+            due += [e.time_ms + closes[e.game, e.domain] for e in brief.settled]
+            yield actor_id, brief.last_time_ms, due

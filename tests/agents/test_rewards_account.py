@@ -30,7 +30,7 @@ def test_an_open_decision_is_decoded_when_asked_for_and_leaves_the_others(
 ) -> None:
     actor = Actor()
     for i, decision_id in enumerate(ids):
-        actor.add(Open(decision_id, "game", "domain", "episode", i))
+        actor.add(Open(i, "game", "domain", decision_id, "episode"))
     read = msgspec.msgpack.decode(msgspec.msgpack.encode(actor), type=Actor)
     chosen = data.draw(st.sampled_from(ids))
     found = read.find(chosen)
