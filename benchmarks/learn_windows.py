@@ -72,10 +72,10 @@ def read_lists(path: Path, sha256: str, shape: Shape) -> WindowRows:
     return rows
 
 
-def write(table: pa.Table, path: Path) -> str:
+def write(table: pa.Table, path: Path, *, has_lists: bool = False) -> str:
     """Write a table with the archiver's settings; returns the file's SHA-256."""
     sink = pa.BufferOutputStream()
-    with archive_writer(sink, table.schema, "lz4") as writer:
+    with archive_writer(sink, table.schema, "lz4", store_schema=has_lists) as writer:
         writer.write_table(table)
     data = bytes(sink.getvalue())
     path.write_bytes(data)
@@ -111,7 +111,10 @@ def measure_shape(name: str, folder: Path, rounds: int) -> list[dict[str, Any]]:
     )
     table = table.set_column(table.column_names.index("legal"), "legal", binary)
     ours, theirs = folder / f"{name}.parquet", folder / f"{name}-lists.parquet"
-    window, lists_sha = window_of(ours, write(table, ours)), write(as_lists(table), theirs)
+    window, lists_sha = (
+        window_of(ours, write(table, ours)),
+        write(as_lists(table), theirs, has_lists=True),
+    )
     reader = WindowReader(str(folder), shape, "scripted")
     same = read_lists(theirs, lists_sha, shape).observation.tobytes()
     if reader.read(window).observation.tobytes() != same:

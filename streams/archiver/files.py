@@ -172,9 +172,17 @@ class _Told:
 
 
 def archive_writer(
-    sink: pa.BufferOutputStream, schema: pa.Schema, compression: Compression
+    sink: pa.BufferOutputStream,
+    schema: pa.Schema,
+    compression: Compression,
+    *,
+    store_schema: bool = False,
 ) -> pq.ParquetWriter:
-    """Return a writer of windows: what is kept as a dictionary, and what has statistics."""
+    """Return a writer of windows: what is kept as a dictionary, and what has statistics.
+
+    Parquet tells of all types that windows have; to read Arrow's own schema, too, costs 7 % of a
+    small window. Types that Parquet does not know (lists of a fixed size) need ``store_schema``.
+    """
     return pq.ParquetWriter(
         sink,
         schema,
@@ -184,7 +192,7 @@ def archive_writer(
         compression_level=1 if compression == "zstd" else None,
         use_dictionary=_DICTIONARY,
         write_statistics=_STATISTICS,
-        store_schema=False,  # Parquet says all of it; to read it costs 7 % of a small window
+        store_schema=store_schema,
     )
 
 
