@@ -38,7 +38,10 @@ def _compare(job: _Job, tell: Tell) -> Culprit | None:
     """The first of some windows whose rows differ."""
     with psycopg.connect(**job.database.connection(), autocommit=True) as connection:
         for window in job.windows:
-            digest = window_digest(connection, window)
+            try:
+                digest = window_digest(connection, window)
+            except ValueError as error:
+                return Culprit(kind="database", where=window.window_id, what=str(error))
             if digest != window.digest:
                 what = f"the database's rows must have digest {window.digest}; got {digest}"
                 return Culprit(kind="database", where=window.window_id, what=what)

@@ -149,8 +149,10 @@ class GroupReader(ConsumerRebalanceListener, Generic[S]):  # type: ignore[misc]
         lag = 0
         for part in self.parts.values():
             end = self._consumer.last_stable_offset(part.tp) or 0
-            # The position passes the marks that end transactions, which hold no rows.
-            read = await self._consumer.position(part.tp) if part.proven else part.next_offset
+            read = part.next_offset
+            if part.state is not None:  # it has been sought
+                # The position passes the marks that end transactions, which hold no rows.
+                read = max(read, await self._consumer.position(part.tp))
             lag += max(end - read, 0)
         return lag
 
