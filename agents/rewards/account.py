@@ -107,7 +107,7 @@ class Actor(msgspec.Struct, array_like=True):
     """Of what is open, in its order."""
     open: list[msgspec.Raw] = []
     """Open decisions in the order of their arrival, each decoded (to `Open`) when it is asked for:
-    one event concerns one or two of them, and to decode ten costs more than all else of it."""
+    one event concerns one or two of them, and all ten would cost a fifth of what an event costs."""
     settled: list[Open] = []
     """Settled decisions that what comes late may still revise, oldest first."""
     decided: dict[str, list[Decided]] = {}

@@ -8,7 +8,7 @@ from agents.rewards.account import Actor, Open
 from agents.rewards.outbox import Outbox
 from agents.rewards.plan import DomainPlan, plan_game
 from agents.rewards.settle import concerns, content_digest, experience, seen
-from agents.rewards.state import Cache, Named, States
+from agents.rewards.state import Cache, Named, States, check_form
 from agents.rewards.timers import ACTOR_IDLE_MS, FORGET, WAKE, rebuild_timers
 from schemas.events import ActorEvent, Decision
 from schemas.game import Game
@@ -30,7 +30,9 @@ class Settling:
 
         Raises:
             SchemaError: a game's reward names a formula or function that is not there.
+            EngineError: another version of the fold wrote the table.
         """
+        check_form(partition, table)
         self._table = table
         self._games = dict(games)
         self._plans = {name: plan_game(game) for name, game in games.items()}

@@ -11,12 +11,15 @@ import msgspec
 from agents.rewards.account import Actor
 from schemas.events import Decision
 from schemas.records import Origin, Watermark
+from streams.engine.settings import EngineError
 
 LEDGER_KEY = b"\0ledger"
 _ACTOR = b"a"
 _DECISION = b"d"
 CACHED = 8_192
 """Decisions, and actors, held decoded, so that most of them are not read back from the table."""
+FORM = 2
+"""Of what is kept, in a changelog that outlives the code: counted up whenever it changes."""
 
 
 class Ledger(msgspec.Struct, array_like=True):
@@ -30,6 +33,8 @@ class Ledger(msgspec.Struct, array_like=True):
     n_late: int = 0
     n_skewed: int = 0
     n_revised: int = 0
+    form: int = 0
+    """The `FORM` of the code that made the table."""
 
     def watermark_row(self, origin: Origin, watermark_ms: int) -> Watermark:
         """Return the account as a row of `experiences`."""
@@ -45,6 +50,23 @@ class Ledger(msgspec.Struct, array_like=True):
             n_skewed=self.n_skewed,
             n_revised=self.n_revised,
         )
+
+
+def check_form(partition: int, table: Mapping[bytes, bytes]) -> None:
+    """Make sure that a recovered table is one that this code can read.
+
+    Raises:
+        EngineError: code with another `FORM` wrote it.
+    """
+    raw = table.get(LEDGER_KEY)
+    form = FORM if raw is None else _ledger(raw).form
+    if form != FORM:
+        msg = (
+            f"the changelog of rewards must hold states of form {FORM}; got {form} in partition "
+            f"{partition}: another version of Grindstone wrote them (go on with that version, or "
+            "start anew under another prefix)"
+        )
+        raise EngineError(msg)
 
 
 def actor_key(actor_id: str) -> bytes:
@@ -96,7 +118,7 @@ class States:
         self._again: set[Named] = set()
         """Of these, the ones that the batch dropped before it brought them."""
         raw = table.get(LEDGER_KEY)
-        self.ledger = Ledger() if raw is None else _ledger(raw)
+        self.ledger = Ledger(form=FORM) if raw is None else _ledger(raw)
 
     def actor(self, actor_id: str) -> Actor:
         """Return an actor's account, a new one for a new actor; it will be written back."""

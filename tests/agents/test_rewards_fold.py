@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
+from agents.rewards.state import FORM, LEDGER_KEY
 from agents.rewards.timers import ACTOR_IDLE_MS
 from schemas.events import Event, Snapshot
 from schemas.game import parse_game
 from schemas.records import Experience, Row
+from streams.engine import EngineError
 from tests.agents.log import Run, decision, duel, end, outcome, snapshot, tick
 
 
@@ -313,3 +315,14 @@ def test_order_of_settling_after_a_leap_of_time_does_not_depend_on_a_restart(res
         run.restart()
 
     assert [row.actor_id for row in run.take(tick(5_000))] == ["b", "a"]
+
+
+def test_states_of_another_form_are_refused_when_they_are_taken_over() -> None:
+    run = Run(duel())
+    run.take(decision(0, 1_000))
+    run.restart()  # its own
+    ledger = msgspec.msgpack.decode(run.table[LEDGER_KEY])
+    assert ledger[-1] == FORM
+    run.table[LEDGER_KEY] = msgspec.msgpack.encode(ledger[:-1])  # as it was before forms
+    with pytest.raises(EngineError, match=f"of form {FORM}; got 0 in partition 0.*anew"):
+        run.restart()
