@@ -126,13 +126,14 @@ def make_window(
     schema = experience_schema(game.observation.size, game.actions.n)
     rows = _encoded(sealed.rows)
     digest, told, sink = RowsDigest(), _Told(), pa.BufferOutputStream()
-    noted = schema.with_metadata({"window_id": sealed.window_id})
     try:
-        with archive_writer(sink, noted, compression) as writer:
+        with archive_writer(sink, schema, compression) as writer:
             for batch in encoded_batches(rows, schema, digest):
                 told.take(batch)
                 writer.write_batch(batch, row_group_size=batch.num_rows)
-            writer.add_key_value_metadata({"rows_digest": digest.hexdigest()})
+            writer.add_key_value_metadata(
+                {"window_id": sealed.window_id, "rows_digest": digest.hexdigest()}
+            )
     except (pa.ArrowException, msgspec.MsgspecError) as error:
         msg = (
             f"window {sealed.window_id} must have the vectors that {game.name} describes; "
