@@ -101,11 +101,11 @@ def test_errors_that_speak_for_themselves_are_one_line(monkeypatch: pytest.Monke
     assert result.stderr == "grindstone: topic models must have 1 partitions; got 3\n"
 
 
-@pytest.mark.parametrize("name", sorted(errors.SPEAKING | errors.NO_BROKER))
-def test_every_error_that_is_known_by_name_exists(name: str) -> None:
-    root = Path(__file__).parents[2]
-    ours = any(f"class {name}(" in path.read_text() for path in root.glob("*/**/*.py"))
-    assert ours or hasattr(aiokafka.errors, name)
+def test_every_error_that_is_known_by_name_exists() -> None:
+    folders = [f for f in Path(__file__).parents[2].iterdir() if not f.name.startswith(".")]
+    ours = "".join(path.read_text() for folder in folders for path in folder.rglob("*.py"))
+    for name in errors.SPEAKING | errors.NO_BROKER:
+        assert f"class {name}(" in ours or hasattr(aiokafka.errors, name), name
 
 
 def test_help_loads_neither_torch_nor_kafka() -> None:
