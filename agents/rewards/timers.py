@@ -78,15 +78,14 @@ class Timers:
         due_ms, times = self.next_ms, self._times
         held = self._due[due_ms]
         if isinstance(held, list):
-            named: Named | None = heappop(held)
-            if held:
-                return named
-        else:
-            named = held
+            first = heappop(held)
+            if len(held) == 1:  # the only one of its time from now on
+                self._due[due_ms] = held[0]
+            return first
         del self._due[due_ms]
         heappop(times)
         self.next_ms = times[0] if times else NEVER
-        return named
+        return held
 
 
 def rebuild_timers(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hypothesis.strategies as st
-from hypothesis import given
+from hypothesis import example, given
 
 from agents.rewards.timers import NEVER, Timers
 
@@ -19,6 +19,9 @@ moves = st.lists(
 
 
 @given(moves, st.integers(0, 20))
+@example(
+    [("set", 0, "a", "0"), ("set", 0, "a", "0"), ("pop", 0, "a", "0"), ("cancel", 0, "a", "0")], 0
+)
 def test_timers_come_in_the_order_of_time_actor_and_decision(
     plan: list[tuple[str, int, str, str]], n_given: int
 ) -> None:
