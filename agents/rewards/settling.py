@@ -32,7 +32,6 @@ class Settling:
             SchemaError: a game's reward names a formula or function that is not there.
             EngineError: another version of the fold wrote the table.
         """
-        check_form(partition, table)
         self._table = table
         self._games = dict(games)
         self._plans = {name: plan_game(game) for name, game in games.items()}
@@ -42,6 +41,7 @@ class Settling:
         self._longest_ms = max(d.horizon_ms for g in games.values() for d in g.domains.values())
         self._cache = Cache()
         self._states = States(table, self._cache)
+        check_form(partition, self._states.ledger)
         self._watermark_ms = self._states.ledger.max_time_ms - self._lateness_ms
         self._out = Outbox(partition, topics)
         self._timers, self._watched = rebuild_timers(table, self._plans)

@@ -52,19 +52,17 @@ class Ledger(msgspec.Struct, array_like=True):
         )
 
 
-def check_form(partition: int, table: Mapping[bytes, bytes]) -> None:
-    """Make sure that a recovered table is one that this code can read.
+def check_form(partition: int, ledger: Ledger) -> None:
+    """Make sure that a table is one that this code can read, by its ledger.
 
     Raises:
         EngineError: code with another `FORM` wrote it.
     """
-    raw = table.get(LEDGER_KEY)
-    form = FORM if raw is None else _ledger(raw).form
-    if form != FORM:
+    if ledger.form != FORM:
         msg = (
-            f"the changelog of rewards must hold states of form {FORM}; got {form} in partition "
-            f"{partition}: another version of Grindstone wrote them (go on with that version, or "
-            "start anew under another prefix)"
+            f"the changelog of rewards must hold states of form {FORM}; got {ledger.form} in "
+            f"partition {partition}: another version of Grindstone wrote them (go on with that "
+            "version, or start anew under another prefix)"
         )
         raise EngineError(msg)
 

@@ -6,11 +6,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from multiprocessing import forkserver
 from pathlib import Path
 
 from streams.pool import Tell, run_all
+from tests.support import eventually
 
 
 def name_and_stay(job: str, tell: Tell) -> None:
@@ -30,9 +30,7 @@ def wait_to_be_ended(job: SlowToArrive, tell: Tell) -> None:
 
 
 def wait_for_end(pid: int) -> None:
-    end = time.monotonic() + 60
-    while alive(pid) and time.monotonic() < end:
-        time.sleep(0.02)
+    eventually(lambda: not alive(pid), 60, "the end of the one that started it")
 
 
 def main() -> None:
@@ -74,16 +72,15 @@ def alive(pid: int) -> bool:
 def test_a_job_dies_with_a_starter_that_is_killed(tmp_path: Path) -> None:
     place = tmp_path / "pid"
     starter = start("main", str(place))
-    end = time.monotonic() + 60
-    while not (place.exists() and place.read_text()) and time.monotonic() < end:
+
+    def number() -> str:
         assert starter.poll() is None
-        time.sleep(0.02)
-    job = int(place.read_text())
+        return place.read_text() if place.exists() else ""
+
+    job = int(eventually(number, 60, "the job's number"))
     starter.send_signal(signal.SIGKILL)
     starter.communicate()
-    while alive(job) and time.monotonic() < end:
-        time.sleep(0.02)
-    assert not alive(job)
+    eventually(lambda: not alive(job), 60, "the job's end")
 
 
 def test_ctrl_c_while_a_job_starts_ends_it_too() -> None:

@@ -80,7 +80,7 @@ def test_sink_stores_the_log_and_equals_the_archive(
         await run_until(sink.run, lambda: sink.stats.rows >= total and not sink.stats.lag)
         assert (sink.stats.rows, sink.stats.repeated, sink.stats.skipped) == (total, 50, 0)
         again = _sink(kafka, topics, database)  # goes on where the first one stopped
-        # one offset a partition is the mark that ends its last transaction
+        # the mark that ends a partition's last transaction is nothing left to read
         await run_until(again.run, lambda: again.stats.partitions == 2 and not again.stats.lag)
         assert (again.stats.rows, again.stats.skipped) == (0, 0)
         archiver = Archiver(
