@@ -336,7 +336,7 @@ class TemporalTransformer(SupervisedType):
         if name == "classic":
             return TemporalSettings(checkpointing=True)
         return TemporalSettings(
-            width=64, heads=4, inner=2, batch=16, learning_rate=1e-3, updates=300,
+            width=64, depth=2, heads=4, inner=2, batch=16, learning_rate=1e-3, updates=300,
             weight_decay=0.2, noise=0.3, dropout=0.2,
         )  # fmt: skip
 
