@@ -26,6 +26,11 @@ from schemas.topics import Topics
 from streams.engine.records import Effects, Output, Record
 
 
+MAX_JUDGED = 256
+"""Verdicts that are remembered a model: learners repeat their last versions after a restart, and a
+state that holds all of them would outgrow Kafka's largest record within months."""
+
+
 class Candidate(msgspec.Struct, array_like=True):
     """A registered version that is not judged yet."""
 
@@ -39,7 +44,17 @@ class Standing(msgspec.Struct, array_like=True):
     champion: str | None = None
     candidates: dict[str, Candidate] = {}
     judged: dict[str, bool] = {}
-    """Versions judged so far and whether they passed; repeats change nothing."""
+    """The last `MAX_JUDGED` versions judged and whether they passed; repeats change nothing."""
+
+    def knows(self, version: str) -> bool:
+        """Whether a version has its verdict."""
+        return version in self.judged or version == self.champion
+
+    def remember(self, version: str, passed: bool) -> None:
+        """Note a verdict and forget the oldest."""
+        self.judged[version] = passed
+        while len(self.judged) > MAX_JUDGED:
+            del self.judged[next(iter(self.judged))]
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -90,10 +105,10 @@ class ReleaseFold:
             known[event.model] = Standing() if raw is None else _decode(raw)
         standing = known[event.model]
         if isinstance(event, Registered):
-            if event.version not in standing.judged:
+            if not standing.knows(event.version):
                 standing.candidates[event.version] = Candidate(event.folder, event.files)
             return []
-        if event.version in standing.judged:
+        if standing.knows(event.version):
             return []
         candidate = standing.candidates.pop(event.version, None)
         game = self._games.get(event.game)
@@ -116,7 +131,7 @@ class ReleaseFold:
         verdict = judge(game.gate, event.version, standing.champion, event.matches)
         passed = verdict.passed and event.error is None
         reasons = verdict.reasons if event.error is None else [f"not playable: {event.error}"]
-        standing.judged[event.version] = passed
+        standing.remember(event.version, passed)
         if not passed:
             return Rejected(
                 model=event.model,

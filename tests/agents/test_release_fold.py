@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from agents.release.fold import ReleaseFold
+from agents.release.fold import MAX_JUDGED, ReleaseFold
 from schemas.game import Gate
 from schemas.model_events import (
     Champion,
@@ -189,3 +189,18 @@ def test_release_keeps_nothing_of_models_that_no_archetype_is_played_by() -> Non
     assert run.take(other, registered("v1")) == []
     assert list(run.table) == [b"m"]
     assert run.dead == []
+
+
+def test_release_state_does_not_grow_with_the_versions() -> None:
+    run = Run()
+    champion = evaluation("v0", *both("v0", GOOD, GOOD))
+    run.take(registered("v0"), champion)
+    sizes = []
+    for i in range(1, 2 * MAX_JUDGED):
+        run.take(registered(f"v{i:04d}"), evaluation(f"v{i:04d}", *both(f"v{i:04d}", BAD, BAD)))
+        sizes.append(len(run.table[b"m"]))
+    assert max(sizes) == sizes[-1] == sizes[MAX_JUDGED]
+    last = f"v{2 * MAX_JUDGED - 1:04d}"
+    again = evaluation(last, *both(last, GOOD, GOOD))
+    assert run.take(registered(last), again, registered("v0"), champion) == []
+    assert not run.dead
