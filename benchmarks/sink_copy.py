@@ -36,7 +36,9 @@ import pyarrow as pa
 from blake3 import blake3
 from psycopg.types.json import Jsonb
 
-from benchmarks.sink_rows import SHAPES, game_of, make_rows
+from benchmarks import sink_rows
+from benchmarks.event_rows import event_rows
+from benchmarks.stream_rewards import bench_game
 from infra import logs
 from infra.processes import GC_THRESHOLD
 from infra.timescale.database import LocalDatabase, Runner
@@ -53,7 +55,7 @@ from schemas.records import (
     decode_rows,
     encode_rows,
 )
-from streams.archiver.files import Compression, make_window, store_window
+from streams.archiver.files import Compression, WindowContent, make_window, store_window
 from streams.archiver.heads import HeadsFold, Sealed
 from streams.archiver.service import READ_BYTES
 from streams.archiver.store import ArchiveStore
@@ -62,14 +64,26 @@ from streams.timescale.store import Batch, Place, Store, stored_digests
 
 ROOT = Path(__file__).parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "sink.json"
-N_ROWS = {"small": 24_000, "battle": 9_600}
+EVENTS = "events"
+"""Rows of the stream benchmark's events; the others are `sink_rows`'."""
+SHAPES = (EVENTS, *sink_rows.SHAPES)
+N_ROWS = {EVENTS: 24_000, "small": 24_000, "battle": 9_600}
 """A quarter of them warm the server."""
 PACK = 48
 BATCH_PACKS = 42
 WINDOW_ROWS = 5_000
 WAYS: tuple[Compression, ...] = ("lz4", "zstd", "none")
+WINDOWS = {EVENTS: 5, "small": 1, "battle": 1}
+"""Windows that are cut and stored: one of each archetype."""
+MORE_ROWS = 100
+"""Archetypes settle by turns, but for those that wait for a time-out."""
 PARTS = ("database", "archiver")
 TARGETS = {"COPY times executemany, CPU": 4.0, "archiver rows a CPU second": 200_000.0}
+
+
+def make_rows(shape: str, n: int) -> list[Experience]:
+    """Return settled rows of a shape."""
+    return event_rows(n) if shape == EVENTS else sink_rows.make_rows(shape, n)
 
 
 class Cost(msgspec.Struct):
@@ -268,36 +282,47 @@ def _medians(costs: list[Cost], n: int) -> dict[str, float]:
 
 def _archive(shape: str, folder: Path, rounds: int) -> dict[str, Any]:
     """Return what the archiver's steps cost a row, and all of them together."""
-    game, rows = game_of(shape), make_rows(shape, WINDOW_ROWS)
-    records = _records(rows)
+    game = bench_game() if shape == EVENTS else sink_rows.game_of(shape)
+    n = WINDOWS[shape] * WINDOW_ROWS
+    records = _records(make_rows(shape, n + MORE_ROWS * (WINDOWS[shape] - 1)))
     schema = experience_schema(game.observation.size, game.actions.n)
     whole = b"".join(records)
-    raws = _cut(records).rows
     sealed, store = _cut(records), ArchiveStore.open(str(folder))
+    if len(sealed) != WINDOWS[shape]:
+        msg = f"{shape} must fill {WINDOWS[shape]} windows; got {len(sealed)}"
+        raise RuntimeError(msg)
+
+    def windows(compression: Compression) -> list[WindowContent]:
+        return [make_window(window, game, compression) for window in sealed]
+
+    def columns() -> None:
+        for window in sealed:
+            list(encoded_batches(window.rows, schema, RowsDigest()))
+
     steps: dict[str, Callable[[], object]] = {
         "floor: BLAKE3 of the bytes": lambda: blake3(whole).digest(),
         "floor: LZ4 of the bytes": lambda: pa.compress(whole, "lz4", asbytes=True),
         "floor: zstd of the bytes": lambda: pa.compress(whole, "zstd", asbytes=True),
         "read heads": lambda: read_heads(records),
         "read heads, cut windows": lambda: _cut(records),
-        "columns and digest": lambda: list(encoded_batches(raws, schema, RowsDigest())),
-        "columns, digest, Parquet, LZ4": lambda: make_window(sealed, game, "lz4"),
-        "columns, digest, Parquet, zstd": lambda: make_window(sealed, game, "zstd"),
-        "columns, digest, Parquet, uncompressed": lambda: make_window(sealed, game, "none"),
+        "columns and digest": columns,
+        "columns, digest, Parquet, LZ4": lambda: windows("lz4"),
+        "columns, digest, Parquet, zstd": lambda: windows("zstd"),
+        "columns, digest, Parquet, uncompressed": lambda: windows("none"),
         "all, from record to stored file": lambda: _seal(folder, store, records, game),
     }
-    us = {name: 1e6 * _cpu_of_call(step, rounds) / len(rows) for name, step in steps.items()}
+    us = {name: 1e6 * _cpu_of_call(step, rounds) / n for name, step in steps.items()}
     whole_us = us["all, from record to stored file"]
     return {
-        "row_bytes": len(whole) / len(rows),
-        "file_bytes": {of: len(make_window(sealed, game, of).data) / len(rows) for of in WAYS},
+        "row_bytes": len(whole) / n,
+        "file_bytes": {of: sum(len(w.data) for w in windows(of)) / n for of in WAYS},
         "us_a_row": us,
         "rows_per_cpu_s": 1e6 / whole_us,
-        "mb_per_cpu_s": len(whole) / len(rows) / whole_us,
+        "mb_per_cpu_s": len(whole) / n / whole_us,
     }
 
 
-def _cut(records: list[bytes]) -> Sealed:
+def _cut(records: list[bytes]) -> list[Sealed]:
     """Cut records into windows as many at once as the archiver does."""
     rule = WindowRule(max_rows=WINDOW_ROWS, max_span_ms=1_000_000)
     fold = HeadsFold(0, lambda _: rule)
@@ -306,12 +331,13 @@ def _cut(records: list[bytes]) -> Sealed:
     for i in range(0, len(records), size):
         some = records[i : i + size]
         sealed += fold.take(range(i, i + len(some)), read_heads(some))
-    return sealed[0]
+    return sealed
 
 
 def _seal(folder: Path, store: ArchiveStore, records: list[bytes], game: Game) -> None:
-    window = store_window(store, _cut(records), game, "lz4")
-    (folder / window.files[0].path).unlink()
+    for sealed in _cut(records):
+        window = store_window(store, sealed, game, "lz4")
+        (folder / window.files[0].path).unlink()
 
 
 def _cpu_of_call(call: Callable[[], object], rounds: int) -> float:
