@@ -108,7 +108,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rate", type=float, default=600.0, help="decisions a second")
     parser.add_argument("--brokers", type=int, choices=[1, 3], default=1)
     parser.add_argument("--kills", type=int, default=10, help="of each process")
-    parser.add_argument("--pauses", type=int, default=3, help="of each process")
+    parser.add_argument("--pauses", type=int, default=10, help="of each process")
     parser.add_argument("--broker-kills", type=int, default=3, help="of each broker")
     parser.add_argument(
         "--database", action=argparse.BooleanOptionalAction, default=True, help="with the sink"

@@ -29,7 +29,7 @@ class Intensity(msgspec.Struct, frozen=True, kw_only=True):
     """How often each thing happens; processes by kind, each process of it as often."""
 
     kills: int = 10
-    pauses: int = 3
+    pauses: int = 10
     leaves: int = 2
     """Clean stops of rewards workers and archivers: partitions move without a death."""
     blocks: int = 2
