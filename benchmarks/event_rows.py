@@ -13,12 +13,9 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
-from agents.rewards.fold import RewardsFold
-from benchmarks.stream_rewards import PACK_EVENTS, TOPICS, Teller, bench_game
-from schemas.codec import encode_pack
-from schemas.events import Event
-from schemas.records import Experience, decode_rows
-from streams.engine import Record
+from benchmarks.settling import Settling
+from benchmarks.stream_rewards import PACK_EVENTS, Teller, bench_game
+from schemas.records import Experience
 
 ACTORS = 2_000
 OUTCOME_MS = 500
@@ -27,26 +24,12 @@ BEGIN_MS = 1_760_000_000_000
 
 def event_rows(n: int, seed: int = 1) -> list[Experience]:
     """Return the first n rows that are settled."""
-    game = bench_game()
-    table: dict[bytes, bytes] = {}
-    fold = RewardsFold(0, table, {game.name: game}, TOPICS)
+    settling = Settling(bench_game())
     told = map(Teller(), _events(random.Random(seed)))
     rows: list[Experience] = []
-    offset = 0
     while len(rows) < n:
-        events: list[Event] = list(islice(told, PACK_EVENTS))
-        at_ms = max(event.event_time_ms for event in events)
-        effects = fold.fold([Record(0, offset, at_ms, None, encode_pack(events))])
-        offset += 1
-        for key, state in effects.states.items():
-            if state is None:
-                table.pop(key, None)
-            else:
-                table[key] = state
-        for output in effects.outputs:
-            if output.topic == TOPICS.experiences and output.value:
-                found = decode_rows(output.value)
-                rows += [row for row in found if isinstance(row, Experience)]
+        events = list(islice(told, PACK_EVENTS))
+        rows += settling.take(events, max(event.event_time_ms for event in events))
     return rows[:n]
 
 

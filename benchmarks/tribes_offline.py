@@ -20,8 +20,8 @@ import msgspec
 import torch
 
 from agents.policies.mix import EpsilonMix
-from agents.rewards.fold import RewardsFold
 from benchmarks.battle_offline import TorchRule, learner_with
+from benchmarks.settling import Settling
 from games.connectors import connector
 from games.match import tally
 from games.seeds import match_seeds
@@ -30,45 +30,13 @@ from learners.replay.rows import rows_of_table
 from learners.settings import ModelSettings
 from learners.trainer import Trainer
 from schemas.arrow import rows_to_table
-from schemas.codec import encode_pack
-from schemas.events import ActorEvent, Tick
+from schemas.events import Tick
 from schemas.game import Game, load_game
-from schemas.records import Experience, Origin, Window, WindowRule, decode_rows
-from schemas.topics import Topics
-from streams.engine.records import Record
+from schemas.records import Experience, Origin, Window, WindowRule
 
-TOPICS = Topics()
 N_GATE = 200
 TICK_TURNS = 4
 """Turns between two ticks, about as many as at the live pace."""
-
-
-class Settling:
-    """The rewards fold over one partition, with its table."""
-
-    def __init__(self, game: Game) -> None:
-        """Begin with an empty table."""
-        self._table: dict[bytes, bytes] = {}
-        self._fold = RewardsFold(0, self._table, {game.name: game}, TOPICS)
-        self._offset = 0
-
-    def take(self, events: Sequence[ActorEvent | Tick], now_ms: int) -> list[Experience]:
-        """Return what these events settle."""
-        record = Record(0, self._offset, now_ms, None, encode_pack(list(events)))
-        self._offset += 1
-        effects = self._fold.fold([record])
-        for key, value in effects.states.items():
-            if value is None:
-                self._table.pop(key, None)
-            else:
-                self._table[key] = value
-        return [
-            row
-            for output in effects.outputs
-            if output.topic == TOPICS.experiences and output.value
-            for row in decode_rows(output.value)
-            if isinstance(row, Experience)
-        ]
 
 
 def window_of(game: Game, rows: Sequence[Experience], number: int) -> Window:
