@@ -25,7 +25,6 @@ from schemas.records import MAX_RAW_BYTES, DeadLetter, Origin, WindowFile, encod
 from schemas.topics import Topics
 from streams.engine.records import Effects, Output, Record
 
-
 MAX_JUDGED = 256
 """Verdicts that are remembered a model: learners repeat their last versions after a restart, and a
 state that holds all of them would outgrow Kafka's largest record within months."""
