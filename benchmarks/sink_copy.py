@@ -294,7 +294,8 @@ def _archive(shape: str, folder: Path, rounds: int) -> dict[str, Any]:
     """Return what the archiver's steps cost a row, and all of them together."""
     game = bench_game() if shape == EVENTS else sink_rows.game_of(shape)
     n = WINDOWS[shape] * WINDOW_ROWS
-    records = _records(make_rows(shape, n + MORE_ROWS * (WINDOWS[shape] - 1)))
+    rows = make_rows(shape, n + MORE_ROWS * (WINDOWS[shape] - 1))
+    records = _records(rows)
     schema = experience_schema(game.observation.size, game.actions.n)
     whole = b"".join(records)
     sealed, store = _cut(records), ArchiveStore.open(str(folder))
@@ -324,11 +325,11 @@ def _archive(shape: str, folder: Path, rounds: int) -> dict[str, Any]:
     us = {name: 1e6 * _cpu_of_call(step, rounds) / n for name, step in steps.items()}
     whole_us = us["all, from record to stored file"]
     return {
-        "row_bytes": len(whole) / n,
+        "row_bytes": len(whole) / len(rows),
         "file_bytes": {of: sum(len(w.data) for w in windows(of)) / n for of in WAYS},
         "us_a_row": us,
         "rows_per_cpu_s": 1e6 / whole_us,
-        "mb_per_cpu_s": len(whole) / n / whole_us,
+        "mb_per_cpu_s": len(whole) / len(rows) / whole_us,
     }
 
 

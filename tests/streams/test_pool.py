@@ -46,6 +46,8 @@ def interrupted_while_starting() -> None:
         return pid
 
     forkserver.read_signed = interrupt
+    # What a shell runs in the background, as these tests may be, is deaf to Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         run_all([SlowToArrive()], wait_to_be_ended)
     except KeyboardInterrupt:
