@@ -32,7 +32,7 @@ from learners.replay.rows import (
     rows_of_table,
 )
 from learners.settings import Shape
-from schemas.arrow import rows_to_table
+from schemas.columns import rows_to_table
 from schemas.records import Origin, Window, WindowFile, WindowRule
 from streams.archiver.files import archive_writer
 

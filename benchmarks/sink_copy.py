@@ -43,7 +43,8 @@ from infra import logs
 from infra.processes import GC_THRESHOLD
 from infra.timescale.database import LocalDatabase, Runner
 from infra.timescale.postgres import find_server, has_tree
-from schemas.arrow import RowsDigest, encoded_batches, experience_schema, rows_digest
+from schemas.arrow import RowsDigest, experience_schema, rows_digest
+from schemas.columns import encoded_batches
 from schemas.database import DatabaseSettings
 from schemas.game import Game
 from schemas.heads import read_heads

@@ -29,7 +29,7 @@ from infra.settings import GAMES_DIR
 from learners.replay.rows import rows_of_table
 from learners.settings import ModelSettings
 from learners.trainer import Trainer
-from schemas.arrow import rows_to_table
+from schemas.columns import rows_to_table
 from schemas.events import Tick
 from schemas.game import Game, load_game
 from schemas.records import Experience, Origin, Window, WindowRule

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from hashlib import blake2b
 from typing import Any
 
@@ -10,10 +10,11 @@ import msgspec
 import pyarrow as pa
 from blake3 import blake3
 
-from schemas.columns import DETAIL_COLUMNS, FACT_COLUMNS, read_columns
 from schemas.events import Detail, Language
-from schemas.packed import Packed, RowBytes, chunks, encode_row
-from schemas.records import Experience, Origin, Signal
+from schemas.records import Experience, Origin, Signal, encode_row
+
+FACT_COLUMNS = ("facts", "outcome_facts", "next_facts")
+DETAIL_COLUMNS = ("details", "outcome_details")
 
 ALGORITHMS: dict[str, Callable[[], Any]] = {
     "blake3": blake3,
@@ -52,10 +53,10 @@ class RowsDigest:
         self._hash.update(data)
         self.n_rows += 1
 
-    def add_packed(self, rows: Packed) -> None:
-        """Take the next rows, encoded."""
-        self._hash.update(rows.stream)
-        self.n_rows += len(rows.starts)
+    def add_packed(self, stream: memoryview, n: int) -> None:
+        """Take the next n rows, encoded, each behind its length."""
+        self._hash.update(stream)
+        self.n_rows += n
 
     def hexdigest(self) -> str:
         """Return the digest of the rows so far, behind its algorithm's name."""
@@ -146,32 +147,6 @@ def experience_schema(n_observation: int, n_actions: int) -> pa.Schema:
 
 _ORIGIN = {f"origin_{name}": name for name in ("partition", "offset", "index")}
 _decode_details = msgspec.json.Decoder(dict[str, Detail]).decode
-
-
-def rows_to_table(rows: Sequence[Experience], n_observation: int, n_actions: int) -> pa.Table:
-    """Return rows as a table of `experience_schema`.
-
-    Raises:
-        pyarrow.ArrowInvalid: a vector has another size than the schema's.
-    """
-    schema = experience_schema(n_observation, n_actions)
-    encoded = [encode_row(row) for row in rows]
-    return pa.Table.from_batches(encoded_batches(encoded, schema, RowsDigest()), schema)
-
-
-def encoded_batches(
-    rows: Sequence[RowBytes], schema: pa.Schema, digest: RowsDigest
-) -> Iterator[pa.RecordBatch]:
-    """Yield encoded rows as columns of `experience_schema`, each batch once `digest` has it.
-
-    Raises:
-        pyarrow.ArrowInvalid: a vector has another size than the schema's.
-        msgspec.MsgspecError: a row is no experience.
-    """
-    for part in chunks(rows):
-        packed, batch = read_columns(part, schema)
-        digest.add_packed(packed)
-        yield batch
 
 
 def table_to_rows(table: pa.Table) -> list[Experience]:

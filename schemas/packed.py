@@ -1,4 +1,4 @@
-"""Encoded experience in one buffer, gone through field by field and not row by row.
+"""Encoded experience in one buffer: the bytes that its digest is computed over.
 
 A row's canonical bytes are what its digest is computed over, so one buffer of them serves both.
 """
@@ -11,69 +11,100 @@ from typing import TypeVar
 import msgspec
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
-from schemas.cursor import AHEAD, ALL, Cursor, Key, Where
-from schemas.events import Language
-from schemas.forms import NotCanonical
-from schemas.records import Experience, RowHead
+from schemas.compiled import AHEAD, Bytes, Ints, bytes_of
+from schemas.records import Experience, RowHead, decoded, encode_row
+from schemas.spans import append_rows
+from schemas.walk import NotCanonical, Rows, walk
 
-encode_row = msgspec.msgpack.Encoder(order="deterministic").encode
-"""Returns the canonical bytes of a row."""
 _decode_row = msgspec.msgpack.Decoder(Experience).decode
 
 CHUNK_BYTES = 8 << 20
 """So much is made into columns at once: memory that is used again costs less than new memory."""
-_PREFIX = b"\0\0\0\0"
+_N_PREFIX = 4
+_PREFIX = bytes(_N_PREFIX)
 _PADDING = bytes(AHEAD)
-"""What a cursor sees behind the last row."""
-
-TYPE, TAG = Key("type"), Key("experience.v2")
 
 RowBytes = bytes | msgspec.Raw
 T = TypeVar("T")
 
-_FIELDS = [
-    (field.name, Key(field.encode_name), field.required)
-    for field in msgspec.structs.fields(Experience)
-]
-_LANGUAGE = [
-    (f"language_{field.name}", Key(field.encode_name)) for field in msgspec.structs.fields(Language)
-]
-
 
 class Packed(msgspec.Struct, frozen=True):
-    """Rows one behind the other, each behind its length: what the digest is computed over."""
+    """Rows one behind the other, each behind its length in 4 bytes, little-endian."""
 
-    data: bytearray
-    starts: NDArray[np.int64]
-    sizes: NDArray[np.int64]
+    data: Bytes
+    starts: Ints
+    sizes: Ints
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def __getitem__(self, row: int) -> bytes:
+        """Return a row's bytes."""
+        start = self.starts[row]
+        return bytes(self.data[start : start + self.sizes[row]])
 
     @property
     def stream(self) -> memoryview:
         """The bytes that a digest of these rows takes."""
-        return memoryview(self.data)[: int(self.starts[-1] + self.sizes[-1])]
+        end = int(self.starts[-1] + self.sizes[-1])
+        return self.data[int(self.starts[0]) - _N_PREFIX : end].data
+
+    def chunks(self) -> Iterator[Packed]:
+        """Yield the rows in parts of `CHUNK_BYTES` or a row more."""
+        ends = np.cumsum(self.sizes)
+        begin = 0
+        while begin < len(self):
+            before = int(ends[begin - 1]) if begin else 0
+            end = int(np.searchsorted(ends, before + CHUNK_BYTES)) + 1
+            yield self._part(begin, end)
+            begin = end
+
+    def _part(self, begin: int, end: int) -> Packed:
+        """Return some of the rows, from the beginning of a buffer: spans in it have 32 bits."""
+        first = int(self.starts[begin]) - _N_PREFIX
+        starts, sizes = self.starts[begin:end] - first, self.sizes[begin:end]
+        behind = first + int(starts[-1] + sizes[-1]) + AHEAD
+        return Packed(self.data[first:behind], starts, sizes)
 
 
-def chunks(rows: Sequence[RowBytes]) -> Iterator[Sequence[RowBytes]]:
-    """Yield rows in parts of `CHUNK_BYTES` or a row more."""
-    ends = np.cumsum(np.fromiter(map(len, rows), np.int64, len(rows)))
-    begin = 0
-    while begin < len(rows):
-        before = int(ends[begin - 1]) if begin else 0
-        end = int(np.searchsorted(ends, before + CHUNK_BYTES)) + 1
-        yield rows[begin:end]
-        begin = end
+class PackedRows:
+    """Rows that come in one after the other, to be packed."""
+
+    def __init__(self) -> None:
+        self._parts: list[Packed] = []
+        self._n = 0
+
+    def __len__(self) -> int:
+        return self._n
+
+    def add(self, source: Bytes, starts: Ints, sizes: Ints, rows: Ints) -> None:
+        """Take the rows of these numbers, of those that begin at `starts` of some bytes."""
+        of = sizes[rows]
+        data = np.empty(int(of.sum()) + _N_PREFIX * len(rows) + AHEAD, np.uint8)
+        begins = np.empty(len(rows), np.int64)
+        append_rows(source, starts, sizes, rows, data, begins)
+        self._parts.append(Packed(data, begins, of))
+        self._n += len(rows)
+
+    def packed(self) -> Packed:
+        """Return all rows; there must be one at least."""
+        if len(self._parts) == 1:
+            return self._parts[0]
+        sizes = np.concatenate([part.sizes for part in self._parts])
+        starts = np.cumsum(sizes + _N_PREFIX) - sizes
+        data = bytes_of(part.stream for part in self._parts)
+        return Packed(data, starts, sizes)
 
 
 def pack(rows: Sequence[RowBytes]) -> Packed:
     """Return rows in one buffer; there must be one at least."""
     sizes = np.fromiter(map(len, rows), np.int64, len(rows))
     data = bytearray(_PREFIX).join([b"", *rows, _PADDING])
-    starts = np.cumsum(sizes + len(_PREFIX)) - sizes
+    starts = np.cumsum(sizes + _N_PREFIX) - sizes
     prefix = np.ndarray((len(data) - 3,), "<u4", data, strides=(1,))
-    prefix[starts - len(_PREFIX)] = sizes
-    return Packed(data, starts, sizes)
+    prefix[starts - _N_PREFIX] = sizes
+    return Packed(np.frombuffer(data, np.uint8), starts, sizes)
 
 
 def row_bytes(row: Experience | RowHead) -> RowBytes:
@@ -87,68 +118,22 @@ def canonical(row: RowBytes) -> bytes:
     Raises:
         msgspec.MsgspecError: it is no experience.
     """
-    return encode_row(_decode_row(row))
+    return encode_row(decoded(_decode_row, row))
 
 
-def read_packed(rows: Sequence[RowBytes], read: Callable[[Packed], T]) -> tuple[Packed, T]:
-    """Return rows in one buffer, in canonical form, and what a function makes of them.
+def read_packed(packed: Packed, read: Callable[[Rows], T]) -> tuple[Packed, T]:
+    """Return rows in canonical form, and what a function makes of what they say.
 
     Raises:
         pyarrow.ArrowInvalid: a whole number has more than 64 bits.
         msgspec.MsgspecError: a row is no experience.
     """
-    packed = pack(rows)
     try:
-        return packed, read(packed)
+        return packed, read(walk(packed.data, packed.starts, packed.sizes))
     except NotCanonical:
-        packed = pack([canonical(row) for row in rows])
+        packed = pack([canonical(packed[i]) for i in range(len(packed))])
     try:
-        return packed, read(packed)
+        return packed, read(walk(packed.data, packed.starts, packed.sizes))
     except NotCanonical as error:
         msg = "whole numbers must fit 64 bits"
         raise pa.ArrowInvalid(msg) from error
-
-
-def walk(cursor: Cursor, packed: Packed) -> Iterator[tuple[str, Where | None]]:
-    """Yield every column's name and the rows that have it, with the cursor at its values.
-
-    Whoever asks reads the values (`Cursor.text` and the like) before the next name. The column
-    ``language_used`` has none: its rows are those that have a language.
-
-    Raises:
-        NotCanonical: the rows are not in the form that `encode_row` gives them.
-    """
-    cursor.begin(ALL, "map")  # its size follows: every key is met, and the row ends behind them
-    cursor.expect(TYPE)
-    cursor.expect(TAG)
-    for name, key, required in _FIELDS:
-        where: Where | None = ALL
-        if required:
-            cursor.expect(key)
-        else:
-            where = cursor.find(key)
-        if name == "origin":
-            if (cursor.begin(ALL, "array") != 3).any():
-                raise NotCanonical
-            for part in ("origin_partition", "origin_offset", "origin_index"):
-                yield part, ALL
-        elif name == "language":
-            yield from _walk_language(cursor, where)
-        else:
-            yield name, where
-    if (cursor.at != packed.starts + packed.sizes).any():
-        raise NotCanonical
-
-
-def _walk_language(cursor: Cursor, where: Where | None) -> Iterator[tuple[str, Where | None]]:
-    yield "language_used", where
-    left = np.zeros(cursor.n, np.int64)
-    if where is not None:
-        left[where] = cursor.begin(where, "map")
-    for name, key in _LANGUAGE:
-        some = None if where is None else cursor.find(key)
-        if some is not None:  # of a language: no field of a row has such a name
-            left[some] -= 1
-        yield name, some
-    if left.any():
-        raise NotCanonical

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable
+from typing import Literal, TypeVar
 
 import msgspec
 
@@ -168,6 +169,25 @@ class RowHead(msgspec.Struct, kw_only=True, gc=False, tag_field="type", tag="exp
     """The whole row as it was written."""
 
 
+T = TypeVar("T")
+
+
+def decoded(decode: Callable[[bytes | msgspec.Raw], T], data: bytes | msgspec.Raw) -> T:
+    """Return what is decoded.
+
+    Raises:
+        msgspec.MsgspecError: whatever is wrong with the bytes; msgspec itself lets Python's own
+            error through where a text is no UTF-8.
+    """
+    try:
+        return decode(data)
+    except UnicodeDecodeError as error:
+        msg = f"texts must be UTF-8; got {error}"
+        raise msgspec.DecodeError(msg) from error
+
+
+encode_row = msgspec.msgpack.Encoder(order="deterministic").encode
+"""Returns the canonical bytes of an `Experience`: what digests are computed over."""
 _rows_decode = msgspec.msgpack.Decoder(list[Row]).decode
 _heads_decode = msgspec.msgpack.Decoder(list[RowHead | Retraction | Watermark]).decode
 _raws_decode = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
@@ -187,7 +207,7 @@ def decode_rows(value: bytes) -> list[Row]:
     Raises:
         msgspec.MsgspecError: the bytes are no rows: not data to skip but a broken log.
     """
-    return _rows_decode(value)
+    return decoded(_rows_decode, value)
 
 
 def decode_heads(value: bytes) -> list[RowHead | Retraction | Watermark]:
@@ -196,7 +216,7 @@ def decode_heads(value: bytes) -> list[RowHead | Retraction | Watermark]:
     Raises:
         msgspec.MsgspecError: the bytes are no rows, as far as heads show.
     """
-    rows = _heads_decode(value)
+    rows = decoded(_heads_decode, value)
     for row, data in zip(rows, _raws_decode(value), strict=True):
         if type(row) is RowHead:
             row.data = data

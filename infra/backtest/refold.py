@@ -115,7 +115,7 @@ class Writer:
             n_windows=self._n_windows,
         )
 
-    def _put(self, sealed: SealedWindow[Experience]) -> None:
+    def _put(self, sealed: SealedWindow[list[Experience]]) -> None:
         store_window(self._store, sealed, self._game, "zstd")
         self._n_windows += 1
         for row in sealed.rows:

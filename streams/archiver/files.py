@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
@@ -12,16 +11,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from schemas.arrow import (
-    RowsDigest,
-    encoded_batches,
-    experience_schema,
-    rows_digest,
-    table_to_rows,
-)
+from schemas.arrow import RowsDigest, experience_schema, rows_digest, table_to_rows
+from schemas.columns import encoded_batches
 from schemas.game import Game
-from schemas.packed import RowBytes, encode_row
-from schemas.records import Experience, Window, WindowFile
+from schemas.packed import Packed, pack
+from schemas.records import Experience, Window, WindowFile, encode_row
 from streams.archiver.store import ArchiveError, ArchiveStore
 from streams.archiver.windows import SealedWindow
 
@@ -66,7 +60,7 @@ class WindowContent(msgspec.Struct, frozen=True, kw_only=True):
 
 def store_window(
     store: ArchiveStore,
-    sealed: SealedWindow[msgspec.Raw] | SealedWindow[Experience],
+    sealed: SealedWindow[Packed] | SealedWindow[list[Experience]],
     game: Game,
     compression: Compression,
 ) -> Window:
@@ -90,7 +84,7 @@ def store_window(
 
 
 def describe(
-    sealed: SealedWindow[msgspec.Raw] | SealedWindow[Experience],
+    sealed: SealedWindow[Packed] | SealedWindow[list[Experience]],
     content: WindowContent,
     file: WindowFile,
 ) -> Window:
@@ -114,7 +108,7 @@ def describe(
 
 
 def make_window(
-    sealed: SealedWindow[msgspec.Raw] | SealedWindow[Experience],
+    sealed: SealedWindow[Packed] | SealedWindow[list[Experience]],
     game: Game,
     compression: Compression = "lz4",
 ) -> WindowContent:
@@ -124,11 +118,12 @@ def make_window(
         ArchiveError: a row's vector has another length than the game's description says.
     """
     schema = experience_schema(game.observation.size, game.actions.n)
-    rows = _encoded(sealed.rows)
+    rows = sealed.rows
+    packed = rows if isinstance(rows, Packed) else pack([encode_row(row) for row in rows])
     digest, told, sink = RowsDigest(), _Told(), pa.BufferOutputStream()
     try:
         with archive_writer(sink, schema, compression) as writer:
-            for batch in encoded_batches(rows, schema, digest):
+            for batch in encoded_batches(packed, schema, digest):
                 told.take(batch)
                 writer.write_batch(batch, row_group_size=batch.num_rows)
             writer.add_key_value_metadata(
@@ -148,13 +143,6 @@ def make_window(
         reward_versions=sorted(told.rewards),
         policy_versions=dict(sorted(told.policies.items())),
     )
-
-
-def _encoded(rows: list[msgspec.Raw] | list[Experience]) -> Sequence[RowBytes]:
-    """Return rows in bytes, those that they came in if they came in any."""
-    if isinstance(rows[0], msgspec.Raw):
-        return rows
-    return [encode_row(row) for row in rows]
 
 
 class _Told:

@@ -5,20 +5,20 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.cursor import Positions
+from schemas.compiled import Ints
 from schemas.heads import Heads
+from schemas.packed import Packed, PackedRows
 from schemas.records import Origin, RowHead, Watermark, WindowRule
 from streams.archiver.windows import Place, Progress, SealedWindow, Windows
 
-Sealed = SealedWindow[msgspec.Raw]
+Sealed = SealedWindow[Packed]
 
 
-class HeadsFold(Windows[msgspec.Raw]):
-    """Cuts rows as `WindowFold` does, into the same windows."""
+class HeadsFold(Windows[PackedRows, Packed]):
+    """Cuts rows as `WindowFold` does, into the same windows, and packs them."""
 
     def __init__(
         self,
@@ -30,10 +30,16 @@ class HeadsFold(Windows[msgspec.Raw]):
         super().__init__(partition, progress)
         self._rule_of = rule_of
 
+    def _empty(self) -> PackedRows:
+        return PackedRows()
+
+    def _rows(self, held: PackedRows) -> Packed:
+        return held.packed()
+
     def take(self, offsets: Sequence[int], heads: Heads) -> list[Sealed]:
         """Take the rows of the records at `offsets` and return the windows that they seal."""
         batch = _Batch(offsets, heads, self._next.last_origin)
-        self.n_repeated += len(heads.rows) - int(batch.fresh.sum())
+        self.n_repeated += len(heads) - int(batch.fresh.sum())
         sealed: list[Sealed] = []
         for rows, mark in batch.between_watermarks():
             if len(rows):
@@ -41,10 +47,10 @@ class HeadsFold(Windows[msgspec.Raw]):
             if mark is not None:
                 self._on_watermark(mark.watermark_ms, sealed)
         if offsets:
-            self._next = Place(offsets[-1] + 1, batch.last_before(len(heads.rows)))
+            self._next = Place(offsets[-1] + 1, batch.last_before(len(heads)))
         return sealed
 
-    def _on_rows(self, batch: _Batch, rows: Positions, sealed: list[Sealed]) -> None:
+    def _on_rows(self, batch: _Batch, rows: Ints, sealed: list[Sealed]) -> None:
         """Put rows into their windows; return those that are full in the order they fill."""
         if len(batch.heads.keys) == 1:
             sealed += self._on_key(batch, rows)
@@ -56,7 +62,7 @@ class HeadsFold(Windows[msgspec.Raw]):
         full.sort(key=lambda window: window.last)
         sealed += full
 
-    def _on_key(self, batch: _Batch, rows: Positions) -> Iterator[Sealed]:
+    def _on_key(self, batch: _Batch, rows: Ints) -> Iterator[Sealed]:
         """Put rows of one game and archetype into windows; yield those that they fill."""
         heads = batch.heads
         first = heads.head(int(rows[0]))
@@ -72,7 +78,7 @@ class HeadsFold(Windows[msgspec.Raw]):
                 window = self._begin(first, self._rule_of(first), batch.place(int(rows[0])))
             room = window.rule.max_rows - len(window.rows)
             some, rows = rows[:room], rows[room:]
-            window.rows += heads.take(some)
+            window.rows.add(heads.data, heads.starts, heads.sizes, some)
             window.last = heads.origin(int(some[-1]))
             if len(some) == room:
                 yield self._seal(key)
@@ -88,7 +94,7 @@ class _Batch:
         self._offsets = offsets
         self._last = last
 
-    def between_watermarks(self) -> Iterator[tuple[Positions, Watermark | None]]:
+    def between_watermarks(self) -> Iterator[tuple[Ints, Watermark | None]]:
         """Yield the experiences up to each watermark, and it; at last those behind them all."""
         heads = self.heads
         rows = np.flatnonzero(self.fresh & (heads.key >= 0))
@@ -113,7 +119,7 @@ class _Batch:
 
 def _rising(heads: Heads, last: Origin | None) -> NDArray[np.bool_]:
     """Return which rows have an origin beyond all those before."""
-    n = len(heads.rows)
+    n = len(heads)
     partition, offset, index = heads.origins[:, 1:] - heads.origins[:, :-1]
     rises = (partition > 0) | ((partition == 0) & ((offset > 0) | ((offset == 0) & (index > 0))))
     if rises.all() and (last is None or not n or heads.origin(0) > last):

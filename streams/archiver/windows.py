@@ -7,7 +7,7 @@ A window holds consecutive rows of one partition, game and archetype. It is seal
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sized
 from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
@@ -36,7 +36,10 @@ class Settled(Protocol):
 
 
 R = TypeVar("R", bound=Settled)
+Held = TypeVar("Held", bound=Sized)
+"""How the rows of an open window are held."""
 T = TypeVar("T")
+"""The rows of a sealed one."""
 
 RuleOf = Callable[[R], WindowRule | None]
 """The rule of the window that begins with a row; None leaves the row out."""
@@ -69,7 +72,7 @@ class SealedWindow(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
     first: Origin
     last: Origin
     """Of its rows."""
-    rows: list[T]
+    rows: T
 
     @property
     def window_id(self) -> str:
@@ -82,7 +85,7 @@ def window_id(game: str, archetype: str, partition: int, first: Origin) -> str:
     return f"{game}/{archetype}/p{partition}/{first.offset}.{first.index}"
 
 
-class Open(msgspec.Struct, Generic[T]):
+class Open(msgspec.Struct, Generic[Held]):
     """A window that still grows."""
 
     game: str
@@ -92,10 +95,10 @@ class Open(msgspec.Struct, Generic[T]):
     seal_at_ms: int
     first: Origin
     last: Origin
-    rows: list[T]
+    rows: Held
 
 
-class Windows(Generic[T]):
+class Windows(Generic[Held, T]):
     """The windows of one partition, and how far its log is read.
 
     Rows whose origin does not rise are dropped and counted: logs that were copied, or readers that
@@ -109,7 +112,7 @@ class Windows(Generic[T]):
         """Rows dropped because their origin did not rise."""
         self.n_rows = 0
         """Rows taken, those of windows that were sealed before a restart left out."""
-        self._open: dict[str, Open[T]] = {}
+        self._open: dict[str, Open[Held]] = {}
         self._sealed = dict(progress.sealed) if progress else {}
         self._next = progress.place if progress else Place(0)
 
@@ -128,9 +131,17 @@ class Windows(Generic[T]):
         oldest = min(places, key=lambda place: place.next_offset, default=self._next)
         return Progress(partition=self.partition, place=oldest, sealed=dict(self._sealed))
 
-    def _begin(self, first: Settled, rule: WindowRule, place: Place) -> Open[T]:
+    def _empty(self) -> Held:
+        """Return what holds no rows yet."""
+        raise NotImplementedError
+
+    def _rows(self, held: Held) -> T:
+        """Return the rows of a window that is sealed."""
+        raise NotImplementedError
+
+    def _begin(self, first: Settled, rule: WindowRule, place: Place) -> Open[Held]:
         """Open the window of a row, which it does not hold yet."""
-        window = Open[T](
+        window = Open[Held](
             first.game,
             first.archetype,
             rule,
@@ -138,7 +149,7 @@ class Windows(Generic[T]):
             first.settled_time_ms + rule.max_span_ms,
             first.origin,
             first.origin,
-            [],
+            self._empty(),
         )
         self._open[f"{first.game}/{first.archetype}"] = window
         return window
@@ -147,7 +158,7 @@ class Windows(Generic[T]):
         due = [window for window in self._open.values() if window.seal_at_ms <= watermark_ms]
         sealed += self._seal_all(due)
 
-    def _seal_all(self, windows: list[Open[T]]) -> list[SealedWindow[T]]:
+    def _seal_all(self, windows: list[Open[Held]]) -> list[SealedWindow[T]]:
         """Seal windows in the order of their first rows, however they came to be opened."""
         windows.sort(key=lambda window: window.first)
         return [self._seal(f"{window.game}/{window.archetype}") for window in windows]
@@ -162,11 +173,11 @@ class Windows(Generic[T]):
             rule=window.rule,
             first=window.first,
             last=window.last,
-            rows=window.rows,
+            rows=self._rows(window.rows),
         )
 
 
-class WindowFold(Windows[R]):
+class WindowFold(Windows[list[R], list[R]]):
     """Cuts the rows of one partition into windows, object by object."""
 
     def __init__(
@@ -176,14 +187,20 @@ class WindowFold(Windows[R]):
         super().__init__(partition, progress)
         self._rule_of = rule_of
 
+    def _empty(self) -> list[R]:
+        return []
+
+    def _rows(self, held: list[R]) -> list[R]:
+        return held
+
     def take(
         self, offset: int, rows: Iterable[R | Retraction | Watermark]
-    ) -> list[SealedWindow[R]]:
+    ) -> list[SealedWindow[list[R]]]:
         """Take the rows of the record at `offset` and return the windows that they seal."""
         here = Place(offset, self._next.last_origin)
         last = here.last_origin
-        sealed: list[SealedWindow[R]] = []
-        window: Open[R] | None = None
+        sealed: list[SealedWindow[list[R]]] = []
+        window: Open[list[R]] | None = None
         for row in rows:
             origin = row.origin
             if last is not None and origin <= last:
@@ -204,7 +221,9 @@ class WindowFold(Windows[R]):
         self._next = Place(offset + 1, last)
         return sealed
 
-    def _on_row(self, row: R, here: Place, sealed: list[SealedWindow[R]]) -> Open[R] | None:
+    def _on_row(
+        self, row: R, here: Place, sealed: list[SealedWindow[list[R]]]
+    ) -> Open[list[R]] | None:
         """Return the window that the row is in, None where it is in none that is open."""
         key = f"{row.game}/{row.archetype}"
         done = self._sealed.get(key)

@@ -9,7 +9,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from schemas.arrow import rows_to_table
+from schemas.columns import rows_to_table
 from schemas.game import Game
 from schemas.records import Experience
 from streams.replay.columns import event_schema, event_table

@@ -76,7 +76,7 @@ class WindowCheck:
         self._report.unarchived += 1
         return None
 
-    def _compare(self, sealed: SealedWindow[Experience]) -> None:
+    def _compare(self, sealed: SealedWindow[list[Experience]]) -> None:
         name = sealed.window_id
         window = self._windows[name]
         self._left.discard(name)

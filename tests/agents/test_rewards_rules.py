@@ -20,7 +20,7 @@ from agents.rewards.facts import log1p_of_many, log1p_of_one
 from agents.rewards.formulas import ARCHETYPES, FORMULAS, Formula, brier
 from agents.rewards.rules import Rule, compile_reward
 from agents.rewards.signals import aggregate
-from schemas.arrow import rows_to_table
+from schemas.columns import rows_to_table
 from schemas.errors import SchemaError
 from schemas.game import Aggregate, parse_game
 from schemas.rewards import Reward

@@ -20,7 +20,8 @@ from infra.backtest.run import BacktestError, Scored
 from infra.cli.app import app
 from infra.cli.common import Exit
 from infra.settings import Settings, load
-from schemas.arrow import rows_digest, rows_to_table
+from schemas.arrow import rows_digest
+from schemas.columns import rows_to_table
 from schemas.errors import SchemaError
 from schemas.game import Game
 from schemas.kafka import KafkaSettings

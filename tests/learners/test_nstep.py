@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from learners.replay.buffer import PrioritisedReplay
 from learners.replay.form import Batch
 from learners.replay.rows import WindowRows, rows_of_table
-from schemas.arrow import rows_to_table
+from schemas.columns import rows_to_table
 from schemas.records import Experience
 from tests.learners import toy
 

@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from learners.settings import ModelSettings, Shape
-from schemas.arrow import rows_digest, rows_to_table
+from schemas.arrow import rows_digest
+from schemas.columns import rows_to_table
 from schemas.game import Learner
 from schemas.records import Experience, Origin, Window, WindowFile, WindowRule
 

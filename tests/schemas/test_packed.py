@@ -11,17 +11,13 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, seed, settings
 from hypothesis import strategies as st
+from numba import types
 
-from schemas.arrow import (
-    RowsDigest,
-    encoded_batches,
-    experience_schema,
-    rows_digest,
-    table_to_rows,
-)
-from schemas.cursor import ALL, Cursor
-from schemas.forms import NotCanonical
-from schemas.packed import CHUNK_BYTES, encode_row, pack
+from schemas import compiled as compiled_module
+from schemas.arrow import RowsDigest, experience_schema, rows_digest, table_to_rows
+from schemas.columns import encoded_batches, rows_to_table
+from schemas.heads import read_heads
+from schemas.packed import CHUNK_BYTES, pack
 from schemas.records import (
     Experience,
     Origin,
@@ -29,6 +25,7 @@ from schemas.records import (
     RowHead,
     Watermark,
     decode_heads,
+    encode_row,
     encode_rows,
 )
 from tests.schemas.test_records import experiences
@@ -40,7 +37,7 @@ SCHEMA = experience_schema(4, 3)
 def made(rows: list[bytes], schema: pa.Schema = SCHEMA) -> tuple[list[Experience], str]:
     """The rows that columns of these bytes hold, and the digest that comes with them."""
     digest = RowsDigest()
-    table = pa.Table.from_batches(encoded_batches(rows, schema, digest), schema)
+    table = pa.Table.from_batches(encoded_batches(pack(rows), schema, digest), schema)
     table.validate(full=True)
     return table_to_rows(table), digest.hexdigest()
 
@@ -108,7 +105,7 @@ def test_rows_are_made_into_columns_some_megabytes_at_a_time() -> None:
     rows = some(80, observation=vector, next_observation=None)
     schema = experience_schema(60_000, 3)
     digest = RowsDigest()
-    batches = list(encoded_batches([encode_row(row) for row in rows], schema, digest))
+    batches = list(encoded_batches(pack([encode_row(row) for row in rows]), schema, digest))
     assert len(batches) == -(-80 // -(-CHUNK_BYTES // len(encode_row(rows[0]))))
     assert sum(batch.num_rows for batch in batches) == digest.n_rows == 80
     assert digest.hexdigest() == rows_digest(rows)
@@ -152,19 +149,66 @@ def test_heads_hold_the_bytes_of_their_rows() -> None:
     assert (found[1], found[2]) == (gone, mark)
 
 
-def test_cursor_refuses_what_is_not_written() -> None:
-    for value in (b"\xc0", b"\xca\0\0\0\0", b"\xc7\0\1"):  # nil, float32, an extension
-        packed = pack([value])
-        with pytest.raises(NotCanonical):
-            Cursor(packed.data, packed.starts).skip(ALL)
-        with pytest.raises(NotCanonical):
-            Cursor(packed.data, packed.starts).real(ALL)
+_BYTES = st.tuples(st.integers(0, 5_000), st.integers(0, 255))
 
 
-def test_cursor_skips_values_of_any_shape() -> None:
-    values: list[Any] = [[1, [2, {"a": [b"x", "y"]}]], {"k": -5}, 1.5, "text", b"\0" * 300, [], {}]
-    data = [msgspec.msgpack.encode(value) for value in values]
-    packed = pack(data)
-    cursor = Cursor(packed.data, packed.starts)
-    assert [bytes(part) for part in cursor.parts(cursor.skip(ALL))] == data
-    assert (cursor.at == packed.starts + packed.sizes).all()
+def _damaged(data: bytes, changes: list[tuple[int, int]], cut: int) -> bytes:
+    """Bytes of which some are others, or the last ones missing."""
+    found = bytearray(data)
+    for at, byte in changes:
+        found[at % len(found)] = byte
+    return bytes(found[: len(found) - cut])
+
+
+@seed(1)
+@settings(max_examples=300, deadline=None, database=None)
+@given(experiences, st.lists(_BYTES, max_size=3), st.sampled_from([0, 0, 0, 1, 9, 60]))
+def test_damaged_rows_are_read_as_objects_are_or_refused(
+    row: Experience, changes: list[tuple[int, int]], cut: int
+) -> None:
+    data, schema = _damaged(encode_row(row), changes, cut), experience_schema(2, 3)
+    try:
+        wanted = [row, msgspec.msgpack.decode(data, type=Experience)]
+        table_to_rows(rows_to_table(wanted, 2, 3))
+    except (msgspec.MsgspecError, UnicodeError, pa.ArrowException, OverflowError):
+        with pytest.raises((msgspec.MsgspecError, pa.ArrowException)):
+            made([encode_row(row), data], schema)
+    else:
+        found, digest = made([encode_row(row), data], schema)
+        assert [encode_row(one) for one in found] == [encode_row(one) for one in wanted]
+        assert digest == rows_digest(wanted)
+
+
+@seed(2)
+@settings(max_examples=300, deadline=None, database=None)
+@given(experiences, st.lists(_BYTES, max_size=3), st.sampled_from([0, 0, 0, 1, 9, 60]))
+def test_heads_of_damaged_records_are_those_of_objects_or_refused(
+    row: Experience, changes: list[tuple[int, int]], cut: int
+) -> None:
+    data = _damaged(encode_rows([row, watermark(Origin(1, 3, 0), 7)]), changes, cut)
+    try:
+        wanted = decode_heads(data)
+    except msgspec.MsgspecError:
+        with pytest.raises(msgspec.MsgspecError):
+            read_heads([encode_rows([row]), data])
+    else:
+        heads = read_heads([encode_rows([row]), data])
+        assert [heads.others.get(i) or heads.head(i) for i in range(1, len(heads))] == wanted
+
+
+def test_what_is_compiled_is_made_where_nothing_can_be_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[bool] = []
+    plain = compiled_module.njit
+
+    def njit(*signature: Any, cache: bool = False, **options: Any) -> Any:
+        asked.append(cache)
+        if cache:
+            msg = "cannot cache function: no locator available for file"
+            raise RuntimeError(msg)
+        return plain(*signature, **options)
+
+    monkeypatch.setattr(compiled_module, "njit", njit)
+    assert compiled_module.compiled(types.int64, types.int64)(lambda n: n + 1)(2) == 3
+    assert asked == [True, False]

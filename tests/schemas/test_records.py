@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from schemas.arrow import rows_digest, rows_to_table, table_to_rows
+from schemas.arrow import rows_digest, table_to_rows
+from schemas.columns import rows_to_table
 from schemas.events import Language
 from schemas.records import (
     DeadLetter,

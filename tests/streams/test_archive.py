@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 from pyarrow import fs
 
-from schemas.arrow import rows_digest, rows_to_table
+from schemas.arrow import rows_digest
+from schemas.columns import rows_to_table
 from schemas.records import Experience, Origin, Window, WindowRule
 from streams.archive import read_archive, read_archive_tables, read_window
 from streams.archiver.files import make_window, read_rows, store_window
@@ -23,7 +24,7 @@ from tests.streams.streamkit import experience, toy_game
 RULE = WindowRule(max_rows=40, max_span_ms=100)
 
 
-def _sealed(n: int = 40, first: int = 0, partition: int = 0) -> SealedWindow[Experience]:
+def _sealed(n: int = 40, first: int = 0, partition: int = 0) -> SealedWindow[list[Experience]]:
     rows = [experience(Origin(partition, first + i, 0), i) for i in range(n)]
     return SealedWindow(
         partition=partition,

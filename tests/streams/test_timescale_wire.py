@@ -11,8 +11,7 @@ import pyarrow as pa
 import pytest
 
 from schemas.events import Language
-from schemas.packed import encode_row
-from schemas.records import Experience, Origin
+from schemas.records import Experience, Origin, encode_row
 from streams.timescale.columns import COLUMNS, LANGUAGE_USED, NAMES, row_of
 from streams.timescale.wire import copy_stream
 from tests.streams.databases import awkward_rows

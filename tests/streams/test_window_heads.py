@@ -11,15 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.heads import Heads, read_heads
-from schemas.packed import encode_row
+from schemas.packed import Packed
 from schemas.records import (
     Experience,
     Origin,
     Retraction,
     Row,
-    RowHead,
     WindowRule,
     decode_heads,
+    encode_row,
     encode_rows,
 )
 from streams.archiver.heads import HeadsFold
@@ -73,7 +73,9 @@ def _parts(items: list[Any], sizes: list[int]) -> list[list[Any]]:
 
 
 def _shape(sealed: Any) -> tuple[Any, ...]:
-    rows = [bytes(r) if isinstance(r, msgspec.Raw) else encode_row(r) for r in sealed.rows]
+    rows = list(sealed.rows)
+    if not isinstance(sealed.rows, Packed):
+        rows = [encode_row(row) for row in rows]
     return sealed.window_id, sealed.rule, sealed.first, sealed.last, rows
 
 
@@ -111,13 +113,7 @@ def test_heads_fold_cuts_as_window_fold_does_and_goes_on_after_any_restart(
 
 def _told(heads: Heads) -> list[Any]:
     """What heads say, as `decode_heads` says it."""
-    rows: list[Any] = []
-    for i, data in enumerate(heads.rows):
-        row = heads.others.get(i) or heads.head(i)
-        if isinstance(row, RowHead):
-            row.data = data
-        rows.append(row)
-    return rows
+    return [heads.others.get(i) or heads.head(i) for i in range(len(heads))]
 
 
 def _other_form(row: Experience) -> bytes:
@@ -144,5 +140,5 @@ def test_heads_of_what_is_no_row_are_refused() -> None:
     good = experience(Origin(0, 1, 0), 1)
     no_text = encode_rows([good]).replace(b"wolf", b"wo\xfff")
     for value in (b"\xc1", msgspec.msgpack.encode([{"type": "x"}]), no_text, b"\x91\x01"):
-        with pytest.raises((msgspec.MsgspecError, UnicodeDecodeError)):
+        with pytest.raises(msgspec.MsgspecError):
             read_heads([encode_rows([good]), value])

@@ -43,7 +43,7 @@ def _packed(rows: Sequence[Row], cuts: list[int]) -> Packs:
     return packs
 
 
-def _shape(windows: Sequence[SealedWindow[Experience]]) -> list[tuple[str, list[Origin]]]:
+def _shape(windows: Sequence[SealedWindow[list[Experience]]]) -> list[tuple[str, list[Origin]]]:
     return [(w.window_id, [row.origin for row in w.rows]) for w in windows]
 
 

@@ -13,7 +13,8 @@ from games.arena.rewards import described
 from games.arena.settings import arena_settings
 from games.arena.view import draw, enemy_facts, observe, patch_of, scenes
 from games.arena.windows import rows_of
-from schemas.arrow import rows_to_table, table_to_rows
+from schemas.arrow import table_to_rows
+from schemas.columns import rows_to_table
 from schemas.events import ActorEvent
 from schemas.practice import ARCHETYPES, Episodes
 from schemas.records import Experience

@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 
 from learners.training.publish import Place
 from learners.training.steps import Source
-from schemas.arrow import rows_digest, rows_to_table
+from schemas.arrow import rows_digest
+from schemas.columns import rows_to_table
 from schemas.practice import Episodes, Head
 from schemas.records import Experience, Origin, Window, WindowFile, WindowRule
 from tests.learners.model_types.toy import ToyLayout, toy_episodes
