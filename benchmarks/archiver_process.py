@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import gc
 import json
 import shutil
 import sys
@@ -26,7 +25,7 @@ from aiokafka import AIOKafkaProducer
 from benchmarks.sink_rows import game_of, make_rows
 from infra import logs
 from infra.kafka.broker import LocalBroker
-from infra.processes import GC_THRESHOLD
+from infra.memory import tune
 from schemas.kafka import KafkaSettings
 from schemas.records import encode_rows
 from schemas.topics import Topics
@@ -93,7 +92,7 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     options = parser.parse_args()
     logs.configure("bench", "warning")
-    gc.set_threshold(*GC_THRESHOLD)
+    tune(keep=True)
     folder = Path(tempfile.mkdtemp(prefix="archiver-", dir=ROOT / ".grindstone"))
     broker = LocalBroker(folder / "broker")
     try:

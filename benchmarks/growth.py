@@ -32,7 +32,7 @@ from benchmarks.many_open import DECISIONS_AN_ACTOR, ManyOpen, patient_game
 from benchmarks.recovery import prepare, produce, run_worker_process, say
 from benchmarks.stream_rewards import TOPICS
 from infra.kafka.broker import LocalBroker
-from infra.processes import GC_THRESHOLD
+from infra.memory import tune
 from streams.engine import Record
 from streams.engine.table import StateTable
 
@@ -79,7 +79,7 @@ def fold_when_told(n_open: int) -> None:
 
     Prints a line, too, when it is ready.
     """
-    gc.set_threshold(*GC_THRESHOLD)  # as in the processes
+    tune()  # as in the processes
     stream = ManyOpen(n_open // DECISIONS_AN_ACTOR)
     bench = Bench()
     gc.freeze()

@@ -16,7 +16,6 @@ Exit codes: 0 all targets are met, 1 one is missed or the stores differ, 130 int
 from __future__ import annotations
 
 import argparse
-import gc
 import json
 import os
 import platform
@@ -40,7 +39,7 @@ from benchmarks import sink_rows
 from benchmarks.event_rows import event_rows
 from benchmarks.stream_rewards import bench_game
 from infra import logs
-from infra.processes import GC_THRESHOLD
+from infra.memory import tune
 from infra.timescale.database import LocalDatabase, Runner
 from infra.timescale.postgres import find_server, has_tree
 from schemas.arrow import RowsDigest, experience_schema, rows_digest
@@ -117,7 +116,7 @@ def main() -> int:
 def measure(rounds: int, parts: Sequence[str] = PARTS) -> dict[str, Any]:
     """Return the figures of the parts, and those of the others as they were stored last."""
     logs.configure("bench", "warning")
-    gc.set_threshold(*GC_THRESHOLD)  # as in the processes
+    tune(keep=True)  # as in the processes
     found = json.loads(RESULT.read_bytes()) if RESULT.exists() else {}
     folder = Path(tempfile.mkdtemp(prefix="bench-", dir=_home()))
     try:

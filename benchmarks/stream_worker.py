@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import gc
 import json
 import os
 import resource
@@ -23,7 +22,7 @@ import msgspec
 
 from benchmarks.stream_fold import JoinFold
 from benchmarks.stream_rewards import rewards_count, rewards_engine
-from infra.processes import GC_THRESHOLD
+from infra.memory import tune
 from schemas.kafka import KafkaSettings
 from schemas.topics import TopicSpec
 from streams.admin import ensure_topics
@@ -177,7 +176,7 @@ def main() -> int:
     parser.add_argument("out", help="topic for the outputs; made if it is absent")
     options = parser.parse_args()
     kafka = KafkaSettings(bootstrap_servers=options.bootstrap)
-    gc.set_threshold(*GC_THRESHOLD)  # as in the processes
+    tune()  # as in the processes
     report = asyncio.run(measure(options.kind, kafka, options.out))
     print(json.dumps(report), flush=True)
     return 0

@@ -6,7 +6,6 @@ Each function imports its own part of the system, so that a game does not load t
 """
 
 import asyncio
-import gc
 import os
 import signal
 import socket
@@ -21,6 +20,7 @@ import msgspec
 from infra import logs
 from infra.code_version import code_version
 from infra.errors import is_no_broker
+from infra.memory import tune
 from infra.settings import Settings, load
 from infra.supervisor import EXIT_NO_BROKER, PARENT_VARIABLE, die_with_parent
 from schemas.errors import SchemaError
@@ -40,9 +40,8 @@ NICE = {"archiver": 5, "sink": 5, "evaluator": 5, "learner": 10}
 """Learning takes what is left of the machine, so that deciding and rewarding stay prompt; a window
 or a verdict may come a little later."""
 
-GC_THRESHOLD = (50_000, 20, 50)
-"""A batch makes thousands of objects that die with it; Python would look for cycles among them at
-each 700."""
+KEEP_MEMORY = {"archiver", "sink"}
+"""They work on one window after the other."""
 
 CONNECT_S = 3.0
 REPORT_S = 1.0
@@ -65,7 +64,7 @@ def run(name: str, settings: Settings) -> int:
     if PARENT_VARIABLE not in os.environ:  # a supervisor has made them before it starts anything
         asyncio.run(ensure_topics(settings))
     os.nice(NICE.get(name, 0))
-    gc.set_threshold(*GC_THRESHOLD)
+    tune(keep=name in KEEP_MEMORY)
     log.info("starts")
     try:
         PROCESSES[name](settings)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
 
@@ -81,6 +82,7 @@ _LANGUAGE = {f"language_{name}": name for name in Language.__struct_fields__}
 LANGUAGE_USED = "language_used"
 
 
+@lru_cache(maxsize=16)
 def experience_schema(n_observation: int, n_actions: int) -> pa.Schema:
     """Return the columns of a window: ``n_observation`` floats, ``n_actions`` actions.
 

@@ -16,8 +16,9 @@ from schemas.compiled import Bytes, Ints
 from schemas.events import Detail
 from schemas.kernels import count_facts, read_facts
 from schemas.packed import Packed, pack, read_packed
-from schemas.records import Experience, Signal, encode_row
+from schemas.records import Experience, Signal, decoded, encode_row
 from schemas.spans import gather
+from schemas.texts import texts_of
 from schemas.walk import COLUMNS, NotCanonical, Rows
 
 _encode_details = msgspec.json.Encoder(order="deterministic").encode
@@ -60,6 +61,8 @@ def encoded_batches(
     rows: Packed, schema: pa.Schema, digest: RowsDigest
 ) -> Iterator[pa.RecordBatch]:
     """Yield encoded rows as columns of `experience_schema`, each batch once `digest` has it.
+
+    Texts may be of a dictionary type in the schema: then each is there once.
 
     Raises:
         pyarrow.ArrowInvalid: a vector has another size than the schema's.
@@ -112,8 +115,13 @@ def _columns_of(schema: pa.Schema) -> dict[str, tuple[pa.DataType, _Reader]]:
     }
     found = {name: schema.field(name).type for name in COLUMNS}
     return {
-        name: (of, by_name.get(name) or by_type.get(of, _vectors)) for name, of in found.items()
+        name: (of, by_name.get(name) or by_type.get(of) or _by_kind(of))
+        for name, of in found.items()
     }
+
+
+def _by_kind(of: pa.DataType) -> _Reader:
+    return _repeated if pa.types.is_dictionary(of) else _vectors
 
 
 _DEFAULTS = ("revision", "explored", "terminated", "truncated", "language_used")
@@ -148,6 +156,19 @@ def _truths(rows: Rows, name: str, of: pa.DataType, there: Bytes | None) -> pa.A
 
 def _texts(rows: Rows, name: str, of: pa.DataType, there: Bytes | None) -> pa.Array:
     return _checked(_cut(rows.data, rows.values(name), of, there))
+
+
+def _repeated(rows: Rows, name: str, of: pa.DataType, there: Bytes | None) -> pa.Array:
+    spans = rows.values(name)
+    try:
+        texts, number = texts_of(rows.data, spans if there is None else spans[there != 0])
+    except UnicodeDecodeError as error:
+        raise pa.ArrowInvalid(str(error)) from error
+    if there is not None:
+        some, number = number, np.zeros(rows.n, np.int32)
+        number[there != 0] = some
+    indices = _array(pa.int32(), rows.n, there, number)
+    return pa.DictionaryArray.from_arrays(indices, pa.array(texts, pa.string()))
 
 
 def _binary(rows: Rows, name: str, of: pa.DataType, there: Bytes | None) -> pa.Array:
@@ -186,7 +207,7 @@ def _decoded(rows: Rows, name: str, of: pa.DataType, there: Bytes | None) -> pa.
     load, show = _DECODED[name]
     some = np.arange(rows.n) if there is None else np.flatnonzero(there)
     for row, data in zip(some.tolist(), rows.parts(name, some), strict=True):
-        value = load(data)
+        value = decoded(load, data)
         if encode_row(value) != data:
             raise NotCanonical
         found[row] = show(value)

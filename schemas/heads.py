@@ -10,7 +10,7 @@ import numpy as np
 from schemas.compiled import Bytes, Ints, bytes_of
 from schemas.kernels import count_rows, find_rows
 from schemas.records import Origin, Retraction, RowHead, Watermark, decode_heads, decoded
-from schemas.spans import number_pairs
+from schemas.texts import texts_of
 from schemas.walk import HEAD, Found
 
 _decode_row = msgspec.msgpack.Decoder(RowHead | Retraction | Watermark).decode
@@ -106,18 +106,20 @@ def _row(data: Bytes, starts: Ints, sizes: Ints, i: int) -> bytes:
 
 def _keys(data: Bytes, ours: Bytes, found: Found) -> tuple[list[tuple[str, str]], Ints]:
     """Return the games and archetypes of our rows, and which of them each has."""
-    key, first = np.full(len(ours), -1), np.zeros(len(ours), np.int64)
-    games, archetypes = HEAD.values(found, "game"), HEAD.values(found, "archetype")
-    n = number_pairs(data, games, archetypes, ours, key, first)
-    names = [
-        [data[at >> 32 :][: at & 0xFFFFFFFF].tobytes() for at in spans[first[:n]].tolist()]
-        for spans in (games, archetypes)
-    ]
+    rows, key = np.flatnonzero(ours), np.full(len(ours), -1)
     try:
-        return [(a.decode(), b.decode()) for a, b in zip(*names, strict=True)], key
+        (games, game), (archetypes, archetype) = (
+            texts_of(data, HEAD.values(found, name)[rows]) for name in ("game", "archetype")
+        )
     except UnicodeDecodeError as error:
         msg = f"game and archetype must be UTF-8: {error}"
         raise msgspec.DecodeError(msg) from error
+    if len(games) == len(archetypes) == 1:
+        key[rows] = 0
+        return [(games[0], archetypes[0])], key
+    pairs, key[rows] = np.unique(game * len(archetypes) + archetype, return_inverse=True)
+    found_pairs = [divmod(pair, len(archetypes)) for pair in pairs.tolist()]
+    return [(games[i], archetypes[j]) for i, j in found_pairs], key
 
 
 def _broken(values: Sequence[bytes]) -> msgspec.MsgspecError:

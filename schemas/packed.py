@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
-from schemas.compiled import AHEAD, Bytes, Ints, bytes_of
+from schemas.compiled import AHEAD, Bytes, Ints
 from schemas.records import Experience, RowHead, decoded, encode_row
 from schemas.spans import append_rows
 from schemas.walk import NotCanonical, Rows, walk
@@ -71,9 +71,12 @@ class Packed(msgspec.Struct, frozen=True):
 class PackedRows:
     """Rows that come in one after the other, to be packed."""
 
-    def __init__(self) -> None:
-        self._parts: list[Packed] = []
-        self._n = 0
+    def __init__(self, n_expected: int) -> None:
+        self._n_expected = n_expected
+        self._data = np.empty(0, np.uint8)
+        self._starts: list[Ints] = []
+        self._sizes: list[Ints] = []
+        self._end = self._n = 0
 
     def __len__(self) -> int:
         return self._n
@@ -81,20 +84,28 @@ class PackedRows:
     def add(self, source: Bytes, starts: Ints, sizes: Ints, rows: Ints) -> None:
         """Take the rows of these numbers, of those that begin at `starts` of some bytes."""
         of = sizes[rows]
-        data = np.empty(int(of.sum()) + _N_PREFIX * len(rows) + AHEAD, np.uint8)
+        n_bytes = int(of.sum()) + _N_PREFIX * len(rows)
+        self._make_room(n_bytes, len(rows))
         begins = np.empty(len(rows), np.int64)
-        append_rows(source, starts, sizes, rows, data, begins)
-        self._parts.append(Packed(data, begins, of))
+        append_rows(source, starts, sizes, rows, self._data[self._end :], begins)
+        self._starts.append(begins + self._end)
+        self._sizes.append(of)
+        self._end += n_bytes
         self._n += len(rows)
 
     def packed(self) -> Packed:
-        """Return all rows; there must be one at least."""
-        if len(self._parts) == 1:
-            return self._parts[0]
-        sizes = np.concatenate([part.sizes for part in self._parts])
-        starts = np.cumsum(sizes + _N_PREFIX) - sizes
-        data = bytes_of(part.stream for part in self._parts)
-        return Packed(data, starts, sizes)
+        """Return all rows; there must be one at least, and none comes after."""
+        return Packed(self._data, np.concatenate(self._starts), np.concatenate(self._sizes))
+
+    def _make_room(self, n_bytes: int, n_rows: int) -> None:
+        """Have room for more bytes: at first for as many rows as are expected, of this size."""
+        if self._end + n_bytes + AHEAD <= len(self._data):
+            return
+        likely = n_bytes * self._n_expected // n_rows * 17 // 16
+        room = self._end + n_bytes + AHEAD + min(max(likely, self._end), CHUNK_BYTES)
+        data = np.empty(room, np.uint8)
+        data[: self._end] = self._data[: self._end]
+        self._data = data
 
 
 def pack(rows: Sequence[RowBytes]) -> Packed:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
@@ -172,7 +172,7 @@ class RowHead(msgspec.Struct, kw_only=True, gc=False, tag_field="type", tag="exp
 T = TypeVar("T")
 
 
-def decoded(decode: Callable[[bytes | msgspec.Raw], T], data: bytes | msgspec.Raw) -> T:
+def decoded(decode: Callable[[Any], T], data: bytes | msgspec.Raw) -> T:
     """Return what is decoded.
 
     Raises:

@@ -65,36 +65,47 @@ def _same(data: Address, a: int, b: int, size: int) -> bool:
 def _same_span(data: Address, a: int, b: int) -> bool:
     """Whether two spans have the same bytes."""
     size = a & 0xFFFFFFFF
-    return size == b & 0xFFFFFFFF and _same(data, a >> 32, b >> 32, size)
+    return bool(size == b & 0xFFFFFFFF) and _same(data, a >> 32, b >> 32, size)
 
 
-@compiled(types.int64, U1, I8, I8, U1, I8, I8)
-def number_pairs(
-    rows: Bytes, spans: Ints, others: Ints, ours: Bytes, number: Ints, first: Ints
-) -> int:
-    """Number the pairs of texts that our rows have, in order; return how many there are.
+@part
+def _hash(data: Address, span: int) -> int:
+    start, size = span >> 32, span & 0xFFFFFFFF
+    mixed = np.uint64(size)
+    for i in range(0, size, 8):
+        some = word(data, start + i)
+        if size - i < 8:
+            some <<= np.uint64(64 - 8 * (size - i))
+        mixed = (mixed ^ some) * np.uint64(0x9E3779B97F4A7C15)
+        mixed ^= mixed >> np.uint64(29)
+    return int64(mixed >> np.uint64(1))
 
-    Which of them a row has is in `number`, and the first row that has each in `first`.
+
+@compiled(types.int64, U1, I8, I4, I8, I4)
+def number_texts(rows: Bytes, spans: Ints, number: Small, first: Ints, table: Small) -> int:
+    """Number the texts that there are, in order; return how many.
+
+    Args:
+        rows: what the spans are of.
+        spans: [N] a text of each row.
+        number: [N] becomes which of the texts a row has.
+        first: [N] becomes the span of each text.
+        table: [a power of two, more than N] of -1: where texts are looked up by their hash.
     """
-    data = address(rows)
-    n_pairs, pair = 0, 0
+    data, last, n = address(rows), len(table) - 1, 0
     for row in range(len(spans)):
-        if not ours[row]:
+        span = spans[row]
+        if row and _same_span(data, span, spans[row - 1]):
+            number[row] = number[row - 1]
             continue
-        for i in range(n_pairs + 1):  # most likely the same again, or the next one
-            pair = (pair + 1) % n_pairs if i else pair
-            if i == n_pairs:
-                pair = n_pairs
-                first[pair] = row
-                n_pairs += 1
-                break
-            known = first[pair]
-            if _same_span(data, spans[known], spans[row]) and _same_span(
-                data, others[known], others[row]
-            ):
-                break
-        number[row] = pair
-    return n_pairs
+        at = _hash(data, span) & last
+        while table[at] >= 0 and not _same_span(data, span, first[table[at]]):
+            at = (at + 1) & last
+        if table[at] < 0:
+            table[at], first[n] = n, span
+            n += 1
+        number[row] = table[at]
+    return n
 
 
 @compiled(types.void, U1, I8, U1)

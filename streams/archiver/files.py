@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from functools import lru_cache
 from typing import Literal
 
 import msgspec
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -41,6 +43,10 @@ _STATISTICS = [
 """Columns that readers filter by; the least and the greatest vector help no one."""
 
 
+_FEW = ["game", "world", "archetype", "domain", "policy_version", "reward_version", "status"]
+"""Of these a window has a few: they are given to Parquet as the dictionaries that it would make."""
+
+
 def window_path(window_id: str) -> str:
     """Return the path of a window's file below the archive's root."""
     return f"{window_id}.parquet"
@@ -49,7 +55,7 @@ def window_path(window_id: str) -> str:
 class WindowContent(msgspec.Struct, frozen=True, kw_only=True):
     """A window's file and what its rows say."""
 
-    data: bytes
+    data: pa.Buffer
     """Parquet."""
     digest: str
     min_time_ms: int
@@ -117,7 +123,7 @@ def make_window(
     Raises:
         ArchiveError: a row's vector has another length than the game's description says.
     """
-    schema = experience_schema(game.observation.size, game.actions.n)
+    schema = _written(experience_schema(game.observation.size, game.actions.n))
     rows = sealed.rows
     packed = rows if isinstance(rows, Packed) else pack([encode_row(row) for row in rows])
     digest, told, sink = RowsDigest(), _Told(), pa.BufferOutputStream()
@@ -136,13 +142,19 @@ def make_window(
         )
         raise ArchiveError(msg) from error
     return WindowContent(
-        data=bytes(sink.getvalue()),
+        data=sink.getvalue(),
         digest=digest.hexdigest(),
         min_time_ms=min(told.times_ms),
         max_time_ms=max(told.times_ms),
         reward_versions=sorted(told.rewards),
         policy_versions=dict(sorted(told.policies.items())),
     )
+
+
+@lru_cache(maxsize=16)
+def _written(schema: pa.Schema) -> pa.Schema:
+    repeated = pa.dictionary(pa.int32(), pa.string())
+    return pa.schema([f.with_type(repeated) if f.name in _FEW else f for f in schema])
 
 
 class _Told:
@@ -155,9 +167,10 @@ class _Told:
 
     def take(self, batch: pa.RecordBatch) -> None:
         self.times_ms += pc.min_max(batch.column("decision_time_ms")).as_py().values()
-        self.rewards.update(pc.unique(batch.column("reward_version")).to_pylist())
-        for found in pc.value_counts(batch.column("policy_version")).to_pylist():
-            self.policies[found["values"]] += found["counts"]
+        self.rewards.update(batch.column("reward_version").dictionary.to_pylist())
+        policies = batch.column("policy_version")
+        counts = np.bincount(policies.indices).tolist()
+        self.policies.update(dict(zip(policies.dictionary.to_pylist(), counts, strict=True)))
 
 
 def archive_writer(

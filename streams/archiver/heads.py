@@ -30,8 +30,8 @@ class HeadsFold(Windows[PackedRows, Packed]):
         super().__init__(partition, progress)
         self._rule_of = rule_of
 
-    def _empty(self) -> PackedRows:
-        return PackedRows()
+    def _empty(self, max_rows: int) -> PackedRows:
+        return PackedRows(max_rows)
 
     def _rows(self, held: PackedRows) -> Packed:
         return held.packed()

@@ -131,8 +131,8 @@ class Windows(Generic[Held, T]):
         oldest = min(places, key=lambda place: place.next_offset, default=self._next)
         return Progress(partition=self.partition, place=oldest, sealed=dict(self._sealed))
 
-    def _empty(self) -> Held:
-        """Return what holds no rows yet."""
+    def _empty(self, max_rows: int) -> Held:
+        """Return what holds no rows yet, and will hold so many at most."""
         raise NotImplementedError
 
     def _rows(self, held: Held) -> T:
@@ -149,7 +149,7 @@ class Windows(Generic[Held, T]):
             first.settled_time_ms + rule.max_span_ms,
             first.origin,
             first.origin,
-            self._empty(),
+            self._empty(rule.max_rows),
         )
         self._open[f"{first.game}/{first.archetype}"] = window
         return window
@@ -187,7 +187,7 @@ class WindowFold(Windows[list[R], list[R]]):
         super().__init__(partition, progress)
         self._rule_of = rule_of
 
-    def _empty(self) -> list[R]:
+    def _empty(self, max_rows: int) -> list[R]:
         return []
 
     def _rows(self, held: list[R]) -> list[R]:

@@ -17,7 +17,7 @@ from schemas.events import Detail
 from schemas.kernels import KIND, REQUIRED
 from schemas.limits import MAX_EVENT_TIME_MS
 from schemas.packed import Packed, RowBytes, canonical, pack, read_packed
-from schemas.records import Experience, Signal, encode_row
+from schemas.records import Experience, Signal, decoded, encode_row
 from schemas.spans import mark_nul
 from schemas.walk import ROW, Rows
 from streams.timescale.columns import COLUMNS, EXACT, LANGUAGE_USED, NAMES
@@ -151,7 +151,7 @@ class _Made:
             return
         parts = self._rows.parts(name, rows)
         # one by one: many dicts that live at once would set the garbage collector to work
-        lines = [_encode_json(load(part)) for part in parts]
+        lines = [_encode_json(decoded(load, part)) for part in parts]
         self.extra(name, lines, rows, _JSONB)
         if detailed or b"-0.0" in self._parts[-1] or b"\\u0000" in self._parts[-1]:
             for row, part, line in zip(rows.tolist(), parts, lines, strict=True):

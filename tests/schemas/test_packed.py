@@ -6,12 +6,12 @@ import struct
 from typing import Any
 
 import msgspec
+import numba
 import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given, seed, settings
 from hypothesis import strategies as st
-from numba import types
 
 from schemas import compiled as compiled_module
 from schemas.arrow import RowsDigest, experience_schema, rows_digest, table_to_rows
@@ -200,7 +200,7 @@ def test_what_is_compiled_is_made_where_nothing_can_be_kept(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     asked: list[bool] = []
-    plain = compiled_module.njit
+    plain = numba.njit
 
     def njit(*signature: Any, cache: bool = False, **options: Any) -> Any:
         asked.append(cache)
@@ -210,5 +210,5 @@ def test_what_is_compiled_is_made_where_nothing_can_be_kept(
         return plain(*signature, **options)
 
     monkeypatch.setattr(compiled_module, "njit", njit)
-    assert compiled_module.compiled(types.int64, types.int64)(lambda n: n + 1)(2) == 3
+    assert compiled_module.compiled(numba.int64, numba.int64)(lambda n: n + 1)(2) == 3
     assert asked == [True, False]
