@@ -30,7 +30,7 @@ from schemas.kafka import KafkaSettings
 from schemas.records import encode_rows
 from schemas.topics import Topics
 from streams.admin import ensure_topics
-from streams.archiver import Archiver, ArchiverSettings
+from streams.archiver.service import Archiver, ArchiverSettings
 from streams.compression import use_fast_lz4
 
 ROOT = Path(__file__).parents[1]

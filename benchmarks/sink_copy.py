@@ -60,7 +60,8 @@ from streams.archiver.heads import HeadsFold, Sealed
 from streams.archiver.service import READ_BYTES
 from streams.archiver.store import ArchiveStore
 from streams.timescale.columns import COLUMNS, NAMES
-from streams.timescale.store import Batch, Place, Store, stored_digests
+from streams.timescale.store import Batch, Place, Store
+from streams.timescale.stored import stored_digests
 
 ROOT = Path(__file__).parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "sink.json"

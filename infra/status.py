@@ -86,8 +86,8 @@ async def database_state(settings: Settings, look: Look) -> Plain | None:
         return None
     import psycopg
 
-    from streams.timescale import DatabaseError
-    from streams.timescale import look as look_into
+    from streams.timescale.errors import DatabaseError
+    from streams.timescale.stored import look as look_into
 
     database: Plain = {"database": settings.timescale.where}
     topic = settings.topics.experiences

@@ -13,7 +13,7 @@ from schemas.records import Window, decode_window
 from schemas.topics import Topics
 from streams.pool import Tell, run_each
 from streams.reader import read_records
-from streams.timescale import window_digest
+from streams.timescale.stored import window_digest
 from streams.verify import Culprit
 
 _WINDOWS_A_PROCESS = 16

@@ -7,10 +7,10 @@ import re
 from collections.abc import Iterator
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from schemas.arrow import rows_digest, table_to_rows
 from schemas.records import Experience, Window
-from streams.archiver.files import read_table
 from streams.archiver.store import ArchiveError, ArchiveStore
 
 _NAME = re.compile(r"^(?P<key>.+)/p(?P<partition>\d+)/(?P<offset>\d+)\.(?P<index>\d+)\.parquet$")
@@ -60,6 +60,26 @@ def read_window(store: ArchiveStore, window: Window) -> list[Experience]:
         rows += table_to_rows(read_table(check_file(store, window, file.path), file.path))
     _check_digest(window.window_id, rows, window.digest)
     return rows
+
+
+def read_table(data: bytes, path: str) -> pa.Table:
+    """Return the table of a file's bytes.
+
+    Raises:
+        ArchiveError: they are no Parquet file.
+    """
+    try:
+        file = pq.ParquetFile(pa.BufferReader(data))
+        notes = {k: v for k, v in file.metadata.metadata.items() if k != b"ARROW:schema"}
+        return file.read(use_threads=False).replace_schema_metadata(notes)
+    except (pa.ArrowException, OSError) as error:
+        msg = f"{path} must be a Parquet file of a window; got {error}"
+        raise ArchiveError(msg) from error
+
+
+def read_rows(data: bytes, path: str) -> list[Experience]:
+    """Return the rows of a file's bytes; raises `ArchiveError` as `read_table` does."""
+    return table_to_rows(read_table(data, path))
 
 
 def check_file(store: ArchiveStore, window: Window, path: str) -> bytes:

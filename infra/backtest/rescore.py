@@ -17,7 +17,7 @@ from infra.backtest.refold import Part, Told, Writer
 from schemas.arrow import table_to_rows
 from schemas.game import Game
 from schemas.records import Experience
-from streams.archiver.files import read_table
+from streams.archive import read_table
 from streams.archiver.store import ArchiveError, ArchiveStore
 from streams.pool import Tell
 

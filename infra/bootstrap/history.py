@@ -94,7 +94,7 @@ class DatabaseHistory:
         """
         import psycopg
 
-        from streams.timescale import stored_rows
+        from streams.timescale.stored import stored_rows
 
         kind = (self._game.name, archetype)
         values = (*kind, str(seed), *kind, samples)

@@ -18,6 +18,7 @@ from schemas.columns import encoded_batches
 from schemas.game import Game
 from schemas.packed import Packed, pack
 from schemas.records import Experience, Window, WindowFile, encode_row
+from streams.archive import read_table
 from streams.archiver.store import ArchiveError, ArchiveStore
 from streams.archiver.windows import SealedWindow
 
@@ -196,26 +197,6 @@ def archive_writer(
         write_statistics=_STATISTICS,
         store_schema=store_schema,
     )
-
-
-def read_table(data: bytes, path: str) -> pa.Table:
-    """Return the table of a file's bytes.
-
-    Raises:
-        ArchiveError: they are no Parquet file.
-    """
-    try:
-        file = pq.ParquetFile(pa.BufferReader(data))
-        notes = {k: v for k, v in file.metadata.metadata.items() if k != b"ARROW:schema"}
-        return file.read(use_threads=False).replace_schema_metadata(notes)
-    except (pa.ArrowException, OSError) as error:
-        msg = f"{path} must be a Parquet file of a window; got {error}"
-        raise ArchiveError(msg) from error
-
-
-def read_rows(data: bytes, path: str) -> list[Experience]:
-    """Return the rows of a file's bytes; raises `ArchiveError` as `read_table` does."""
-    return table_to_rows(read_table(data, path))
 
 
 def _is_kept(data: bytes, path: str, digest: str) -> bool:

@@ -13,8 +13,8 @@ from schemas.codec import encode_pack
 from schemas.events import Event, Tick
 from schemas.game import Game, parse_game
 from schemas.records import Experience, Row, Window, WindowRule
-from streams.archiver import ArchiveStore
 from streams.archiver.files import store_window
+from streams.archiver.store import ArchiveStore
 from streams.archiver.windows import WindowFold
 from streams.engine.records import Record
 from tests.agents.log import Run, decision, outcome, snapshot

@@ -27,7 +27,7 @@ from schemas.privacy import ERASED, SEALED_PREFIX
 from schemas.topics import Topics
 from streams.admin import ensure_topics
 from streams.archive import read_archive
-from streams.archiver import Archiver, ArchiverSettings
+from streams.archiver.service import Archiver, ArchiverSettings
 from streams.engine.records import Record
 from streams.privacy import Ingress, KeyStore
 from streams.reader import Span, read_records

@@ -8,7 +8,7 @@ import sys
 
 from schemas.kafka import KafkaSettings
 from schemas.topics import Topics
-from streams.archiver import ArchiverSettings, run_archiver
+from streams.archiver.service import ArchiverSettings, run_archiver
 from tests.streams.streamkit import toy_game
 
 

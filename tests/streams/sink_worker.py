@@ -11,7 +11,7 @@ import msgspec
 from schemas.database import DatabaseSettings
 from schemas.kafka import KafkaSettings
 from schemas.topics import Topics
-from streams.timescale import SinkSettings, run_sink
+from streams.timescale.service import SinkSettings, run_sink
 
 
 async def main(bootstrap: str, prefix: str, database: str) -> None:

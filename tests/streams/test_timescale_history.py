@@ -13,8 +13,7 @@ from infra.bootstrap.source import Asked, BootstrapError
 from schemas.database import DatabaseSettings
 from schemas.events import ActorEvent, Decision
 from schemas.records import Experience
-from streams.timescale import Store
-from streams.timescale.store import Batch, Place
+from streams.timescale.store import Batch, Place, Store
 from tests.infra.lake import duels, fold, log_of
 
 pytestmark = pytest.mark.integration

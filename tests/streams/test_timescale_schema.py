@@ -11,10 +11,12 @@ import pytest
 from schemas.database import DatabaseSettings
 from schemas.events import Language
 from schemas.records import Experience, Origin
-from streams.timescale import DatabaseError, Store, look
 from streams.timescale.capabilities import Capability
 from streams.timescale.columns import COLUMNS, KEY, NAMES
+from streams.timescale.errors import DatabaseError
 from streams.timescale.migrations import Migration, migrate, our_migrations
+from streams.timescale.store import Store
+from streams.timescale.stored import look
 from tests.streams.databases import BACKENDS, FULL, Server
 
 pytestmark = pytest.mark.integration

@@ -20,10 +20,12 @@ from schemas.database import DatabaseSettings
 from schemas.kafka import KafkaSettings
 from schemas.records import Experience, Row, decode_window, encode_window
 from schemas.topics import Topics
-from streams.archiver import Archiver, ArchiverSettings
+from streams.archiver.service import Archiver, ArchiverSettings
 from streams.reader import read_topic
-from streams.timescale import DatabaseError, Sink, SinkSettings, Store, look, window_digest
-from streams.timescale.store import stored_digests
+from streams.timescale.errors import DatabaseError
+from streams.timescale.service import Sink, SinkSettings
+from streams.timescale.store import Store
+from streams.timescale.stored import look, stored_digests, window_digest
 from tests.streams.databases import Server, fresh_database, open_server
 from tests.streams.streamkit import make_topics, rows_of_log, run_until, toy_game, write_rows
 from tests.support import eventually, eventually_async

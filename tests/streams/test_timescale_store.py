@@ -18,10 +18,10 @@ from schemas.packed import row_bytes
 from schemas.records import Experience, Origin, WindowFile, WindowRule
 from streams.archiver.files import describe, make_window, window_path
 from streams.archiver.windows import WindowFold
-from streams.timescale import DatabaseError, Store, look, stored_rows, window_digest
 from streams.timescale.capabilities import drop_old
-from streams.timescale.errors import Overtaken
-from streams.timescale.store import _COPY, Batch, Place, stored_digests
+from streams.timescale.errors import DatabaseError, Overtaken
+from streams.timescale.store import _COPY, Batch, Place, Store
+from streams.timescale.stored import look, stored_digests, stored_rows, window_digest
 from streams.timescale.wire import copy_stream
 from tests.streams.databases import Server, awkward_rows
 from tests.streams.streamkit import experience, rows_of_log, rule_of, toy_game

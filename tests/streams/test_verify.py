@@ -26,8 +26,9 @@ from schemas.records import (
     encode_window,
 )
 from schemas.topics import Topics
-from streams.archiver import Archiver, ArchiverSettings, ArchiveStore
 from streams.archiver.files import store_window
+from streams.archiver.service import Archiver, ArchiverSettings
+from streams.archiver.store import ArchiveStore
 from streams.archiver.windows import Progress, WindowFold
 from streams.engine import Record
 from streams.reader import Span, read_records, read_topic

@@ -11,7 +11,8 @@ import psycopg
 from infra.timescale.database import LocalDatabase
 from infra.timescale.postgres import find_server, has_tree
 from schemas.database import DatabaseSettings
-from streams.timescale import SinkSettings, run_sink, stored_digests
+from streams.timescale.service import SinkSettings, run_sink
+from streams.timescale.stored import stored_digests
 
 if TYPE_CHECKING:
     from tests.torture.roles import Place

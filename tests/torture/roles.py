@@ -23,7 +23,7 @@ from infra.supervisor import die_with_parent
 from schemas.database import DatabaseSettings
 from schemas.kafka import KafkaSettings
 from schemas.topics import Topics
-from streams.archiver import ArchiverSettings, run_archiver
+from streams.archiver.service import ArchiverSettings, run_archiver
 from streams.faust_app import run_fold_worker
 from tests.torture.script import BLOCK, Play, Script, torture_game
 
