@@ -164,7 +164,7 @@ def _keep(settings: Settings, name: str, keeper: "Archiver | Sink") -> None:
         while True:
             await asyncio.sleep(REPORT_S)
             stats = msgspec.structs.asdict(keeper.stats)
-            metrics.offer({what: float(n) for what, n in stats.items()})
+            metrics.offer({what: float(n) for what, n in stats.items() if n is not None})
 
     async def work(stop: asyncio.Event) -> None:
         async with _metrics(settings, name) as metrics:

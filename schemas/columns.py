@@ -182,9 +182,7 @@ def _vectors(rows: Rows, name: str, of: pa.DataType, there: Bytes | None) -> pa.
     if len(wrong):
         msg = f"{name} of {wrong[0]} bytes where there must be {width}"
         raise pa.ArrowInvalid(msg)
-    out = (
-        np.empty(width * rows.n, np.uint8) if there is None else np.zeros(width * rows.n, np.uint8)
-    )
+    out = (np.empty if there is None else np.zeros)(width * rows.n, np.uint8)
     gather(rows.data, spans, np.arange(rows.n, dtype=np.int32) * np.int32(width), out)
     return _array(of, rows.n, there, out)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import msgspec
 import numpy as np
@@ -60,7 +60,6 @@ class Plan:
     """The fields that are read of rows, and where what is found of each stands."""
 
     def __init__(self, fields: list[Field]) -> None:
-        self.names = [field.name for field in fields]
         self._place = {field.name: i for i, field in enumerate(fields)}
         self._n_values = sum(field.kind not in (LITERAL, LANGUAGE) for field in fields)
         slots = np.cumsum([field.kind not in (LITERAL, LANGUAGE) for field in fields]) - 1
@@ -76,7 +75,7 @@ class Plan:
     def empty(self, n: int) -> Found:
         """Return what is found in n rows before they are looked at."""
         return Found(
-            np.zeros((len(self.names), n), np.uint8),
+            np.zeros((len(self.layout), n), np.uint8),
             np.zeros((self._n_values, n), np.int64),
         )
 
@@ -113,9 +112,7 @@ _encode = msgspec.msgpack.encode
 def _fields_of(struct: type[msgspec.Struct], before: str = "") -> list[Field]:
     """Return the fields that a struct's bytes have, in order; raises `TypeError` for a new kind."""
     fields: list[Field] = []
-    info = inspect.type_info(struct)
-    assert isinstance(info, inspect.StructType)
-    for field in info.fields:
+    for field in cast(inspect.StructType, inspect.type_info(struct)).fields:
         name, key = before + field.name, _encode(field.encode_name)
         of = field.type
         if isinstance(of, inspect.UnionType):
@@ -146,6 +143,9 @@ def _kind(of: inspect.Type, default: Any) -> int:
         inspect.BoolType: FLAG if default is False else BOOL,
         inspect.ListType: VALUE,
     }
+    if type(of) not in kinds:
+        msg = f"a field must be of a kind that rows are walked for; got {of}: add it to the walk"
+        raise TypeError(msg)
     return kinds[type(of)]
 
 

@@ -23,7 +23,7 @@ from streams.group import GroupReader, GroupSettings, Part
 
 _log = structlog.get_logger(__name__)
 READ_BYTES = 4 << 20
-"""Rows of so many bytes are cut into windows at once, in 3 ms."""
+"""Rows of so many bytes are cut into windows at once, in some milliseconds."""
 
 
 class ArchiverSettings(GroupSettings, frozen=True, kw_only=True):
@@ -45,8 +45,8 @@ class ArchiverStats(msgspec.Struct):
     repeated: int = 0
     """Rows dropped because their origin did not rise."""
     open_rows: int = 0
-    lag: int = 0
-    """Offsets between what is read and what is committed, all partitions."""
+    lag: int | None = None
+    """Offsets between what is read and what is committed, all partitions; None until counted."""
     partitions: int = 0
 
 

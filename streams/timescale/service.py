@@ -49,7 +49,8 @@ class SinkStats(msgspec.Struct):
     outages: int = 0
     away: bool = False
     """Whether the database is away."""
-    lag: int = 0
+    lag: int | None = None
+    """As the archiver's."""
     partitions: int = 0
 
 

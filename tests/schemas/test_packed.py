@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -28,6 +29,7 @@ from schemas.records import (
     encode_row,
     encode_rows,
 )
+from schemas.walk import _fields_of
 from tests.schemas.test_records import experiences
 from tests.streams.streamkit import experience, watermark
 
@@ -212,3 +214,11 @@ def test_what_is_compiled_is_made_where_nothing_can_be_kept(
     monkeypatch.setattr(compiled_module, "njit", njit)
     assert compiled_module.compiled(numba.int64, numba.int64)(lambda n: n + 1)(2) == 3
     assert asked == [True, False]
+
+
+def test_a_field_of_another_kind_is_refused() -> None:
+    class Odd(msgspec.Struct):
+        at: datetime
+
+    with pytest.raises(TypeError, match="a field must be of a kind that rows are walked for"):
+        _fields_of(Odd)

@@ -75,7 +75,7 @@ def test_archiver_writes_and_announces_the_windows_of_the_log(
             await write_rows(kafka, topics, p, [*rows[:100], *rows[50:]])  # 50 come again
             wanted |= _wanted(rows, p)
         archiver = _archiver(kafka, topics, str(tmp_path))
-        done = lambda: archiver.stats.windows >= len(wanted) and not archiver.stats.lag  # noqa: E731
+        done = lambda: archiver.stats.windows >= len(wanted) and archiver.stats.lag == 0  # noqa: E731
         await run_until(archiver.run, done)
         windows = await _announced(kafka, topics)
         assert {w.window_id: w.n_rows for w in windows} == wanted

@@ -79,11 +79,11 @@ def test_sink_stores_the_log_and_equals_the_archive(
         await write_rows(kafka, topics, 0, [*rows[:100], *rows[50:]])  # 50 come again
         sink = _sink(kafka, topics, database)
         total = len(_experiences(rows))
-        await run_until(sink.run, lambda: sink.stats.rows >= total and not sink.stats.lag)
+        await run_until(sink.run, lambda: sink.stats.rows >= total and sink.stats.lag == 0)
         assert (sink.stats.rows, sink.stats.repeated, sink.stats.skipped) == (total, 50, 0)
         again = _sink(kafka, topics, database)  # goes on where the first one stopped
         # the mark that ends a partition's last transaction is nothing left to read
-        await run_until(again.run, lambda: again.stats.partitions == 2 and not again.stats.lag)
+        await run_until(again.run, lambda: again.stats.partitions == 2 and again.stats.lag == 0)
         assert (again.stats.rows, again.stats.skipped) == (0, 0)
         archiver = Archiver(
             ArchiverSettings(archive_url=str(tmp_path)), kafka, topics, {"toy": toy_game()}
