@@ -7,6 +7,7 @@ A window holds consecutive rows of one partition, game and archetype. It is seal
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sized
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -98,7 +99,7 @@ class Open(msgspec.Struct, Generic[Held]):
     rows: Held
 
 
-class Windows(Generic[Held, T]):
+class Windows(ABC, Generic[Held, T]):
     """The windows of one partition, and how far its log is read.
 
     Rows whose origin does not rise are dropped and counted: logs that were copied, or readers that
@@ -131,13 +132,13 @@ class Windows(Generic[Held, T]):
         oldest = min(places, key=lambda place: place.next_offset, default=self._next)
         return Progress(partition=self.partition, place=oldest, sealed=dict(self._sealed))
 
+    @abstractmethod
     def _empty(self, max_rows: int) -> Held:
         """Return what holds no rows yet, and will hold so many at most."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _rows(self, held: Held) -> T:
         """Return the rows of a window that is sealed."""
-        raise NotImplementedError
 
     def _begin(self, first: Settled, rule: WindowRule, place: Place) -> Open[Held]:
         """Open the window of a row, which it does not hold yet."""
