@@ -3,7 +3,8 @@
 Sources: van Hasselt et al. 2016 (target), Schaul et al. 2016 (importance weights), Hester et al.
 2018 (margin). Differs from them: the target network follows by Polyak averaging, and what is
 exported is a slower average still (Polyak and Juditsky 1992), for the average of many steps plays
-better and more steadily than the last one.
+better and more steadily than the last one. Both begin by polynomial-decay averaging (Shamir and
+Zhang 2013), or they would hold on to the first, random weights for hundreds of steps.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ from learners.settings import ModelSettings
 MIN_DEVIATION = 1e-2
 """A feature that hardly varies is not blown up by the normaliser."""
 
+DECAY = 8
+"""Shamir and Zhang's eta: an average's early steps reach back over a ninth of all steps so far."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Update:
@@ -37,6 +41,15 @@ class Update:
     margin_loss: float
     q_mean: float
     """Mean value of the actions taken."""
+
+
+def averaging_step(rate: float, n: int) -> float:
+    """Return the weight of the newest value in its ``n``-th average, counted from 1.
+
+    ``(eta + 1) / (n + eta)`` (Shamir and Zhang 2013), 1 at first, until it has come
+    down to ``rate``; from there on an exponential average.
+    """
+    return max(rate, (DECAY + 1) / (n + DECAY))
 
 
 def double_q_targets(
@@ -95,6 +108,7 @@ class DoubleDqn:
         self.average = copy.deepcopy(self.target)
         self._slow: list[torch.Tensor] = list(self.average.parameters())
         self._optimiser = Adam(self._parameters, settings.learner.learning_rate)
+        self._n_updates = 0
 
     @property
     def policy(self) -> ValueGraph:
@@ -150,9 +164,12 @@ class DoubleDqn:
         loss.backward()  # type: ignore[no-untyped-call]
         clip_grad_norm_(self._parameters, self._learner.grad_clip)
         self._optimiser.step()
+        self._n_updates += 1
         with torch.no_grad():
-            torch._foreach_lerp_(self._averages, self._parameters, self._learner.polyak)
-            torch._foreach_lerp_(self._slow, self._averages, self._learner.average)
+            step = averaging_step(self._learner.polyak, self._n_updates)
+            torch._foreach_lerp_(self._averages, self._parameters, step)
+            step = averaging_step(self._learner.average, self._n_updates)
+            torch._foreach_lerp_(self._slow, self._averages, step)
 
     def _tensor(self, values: NDArray[Any]) -> torch.Tensor:
         return torch.from_numpy(values).to(self._device)
@@ -172,6 +189,7 @@ class DoubleDqn:
         tensors |= {f"target.{k}": v for k, v in self.target.state_dict().items()}
         tensors |= {f"average.{k}": v for k, v in self.average.state_dict().items()}
         tensors |= {f"adam.{k}": v for k, v in self._optimiser.state().items()}
+        tensors["updates"] = torch.tensor(self._n_updates)
         return {k: v.detach().cpu().clone() for k, v in tensors.items()}
 
     def restore(self, state: dict[str, torch.Tensor]) -> None:
@@ -180,6 +198,7 @@ class DoubleDqn:
         for prefix, graph in graphs.items():
             graph.load_state_dict(_part(state, prefix))
         self._optimiser.restore(_part(state, "adam."))
+        self._n_updates = int(state["updates"])
 
 
 def _part(state: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from learners.adam import Adam
-from learners.dqn import DoubleDqn, double_q_targets, margin_losses
+from learners.dqn import DoubleDqn, averaging_step, double_q_targets, margin_losses
 from learners.networks import ILLEGAL_Q, mask_illegal
 from learners.replay.form import Batch
 from tests.learners import toy
@@ -76,6 +77,10 @@ def learner(**changes: object) -> DoubleDqn:
     return DoubleDqn(toy.settings(0, **changes), torch.device("cpu"))
 
 
+def copies(graph: torch.nn.Module) -> list[NDArray[np.float32]]:
+    return [p.detach().numpy().copy() for p in graph.parameters()]
+
+
 def test_update_reports_target_minus_value_and_the_huber_loss() -> None:
     dqn = learner(reward_scale=0.5)
     given = batch()
@@ -111,14 +116,34 @@ def test_margin_acts_on_demonstrations_only() -> None:
     )
 
 
-def test_target_network_follows_by_the_polyak_rate() -> None:
-    dqn = learner(polyak=0.25)
-    before = [p.clone() for p in dqn.target.parameters()]
+@pytest.mark.parametrize(
+    ("rate", "n", "step"),
+    [(0.01, 1, 1.0), (0.01, 2, 0.9), (0.01, 10, 0.5), (0.01, 892, 0.01), (0.6, 10, 0.6)],
+)
+def test_averages_begin_by_polynomial_decay(rate: float, n: int, step: float) -> None:
+    assert averaging_step(rate, n) == pytest.approx(step)
+
+
+def test_target_follows_the_online_network_and_the_policy_the_target() -> None:
+    dqn = learner(polyak=0.25, average=0.95)
+    target, policy = (copies(graph) for graph in (dqn.target, dqn.average))
+    for step, slow in ((1.0, 1.0), (0.9, 0.95), (9 / 11, 0.95)):
+        dqn.update(batch())
+        target = [t + step * (o - t) for t, o in zip(target, copies(dqn.online), strict=True)]
+        policy = [p + slow * (t - p) for p, t in zip(policy, target, strict=True)]
+        for wanted, graph in ((target, dqn.target), (policy, dqn.policy)):
+            for one, other in zip(wanted, copies(graph), strict=True):
+                assert other == pytest.approx(one, abs=1e-6)
+
+
+def test_a_restored_learner_averages_on_from_where_it_was() -> None:
+    dqn, other = learner(polyak=0.25), learner(polyak=0.25)
     dqn.update(batch())
-    pairs = zip(before, dqn.online.parameters(), dqn.target.parameters(), strict=True)
-    for old, online, now in pairs:
-        wanted = old + 0.25 * (online.detach() - old)
-        assert now.numpy() == pytest.approx(wanted.numpy(), abs=1e-6)
+    other.restore(dqn.state())
+    for one in (dqn, other):
+        one.update(batch())
+    for here, there in zip(copies(dqn.target), copies(other.target), strict=True):
+        assert (here == there).all()
 
 
 def test_gradient_is_clipped() -> None:
