@@ -3,9 +3,11 @@
 Plays matches in this process, gives the rows to a `learners.trainer.Trainer` window by window and
 reports the win rate against the scripted pack. The schedule is the live one: the scripted mix
 plays until the first champion, a version comes every ``register_every_updates``, and a version
-that wins more gate matches than the champion did takes over.
+that wins more gate matches than the champion did takes over. With ``--behind`` the packs play more
+windows than the learner takes, as they do where a learner is too slow for its game.
 
     python -m benchmarks.battle_offline --seed 1 --learner-seconds 100 --set n_step=1 --json
+    python -m benchmarks.battle_offline --seed 1 --updates 2400 --behind 2
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import json
 import math
 import sys
 import time
+from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -115,6 +118,15 @@ class Arena:
                 self._restart(k)
         return rows
 
+    def window(self, policy: EpsilonMix, n_rows: int) -> WindowRows:
+        """Play until there are so many rows, and return them."""
+        parts: list[dict[str, object]] = []
+        size = 0
+        while size < n_rows:
+            parts += self.step(policy)
+            size = sum(len(p["actor"]) for p in parts)  # type: ignore[arg-type, misc]
+        return window_rows(parts)
+
     def _rows(
         self, k: int, seen: NDArray[np.float32], masks: NDArray[np.bool_],
         actions: NDArray[np.int64], acted: object,
@@ -192,17 +204,14 @@ def run(options: argparse.Namespace, game: Game, learner: Learner) -> dict[str, 
     policy = EpsilonMix(ScriptedRule(), options.epsilon)
     best, champion, decisions, spent, version = -1, None, 0, 0.0, 0
     history: list[dict[str, float]] = []
-    while spent < options.learner_seconds:
-        parts: list[dict[str, object]] = []
-        size = 0
-        while size < options.window:
-            parts += arena.step(policy)
-            size = sum(len(p["actor"]) for p in parts)  # type: ignore[arg-type, misc]
-        rows = window_rows(parts)
+    waiting: deque[WindowRows] = deque()
+    while spent < options.learner_seconds and trainer.n_updates < options.updates:
+        waiting += [arena.window(policy, options.window) for _ in range(1 + options.behind)]
+        rows = waiting.popleft()
         begun = time.process_time()
         trainer.fold(window_of(trainer.lineage.n_windows, len(rows), decisions), rows)
         decisions += len(rows)
-        while trainer.n_owed > 0:
+        while trainer.n_owed > 0 and trainer.n_updates < options.updates:
             trainer.update()
             if not trainer.due_registration():
                 continue
@@ -256,6 +265,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--learner-seconds", type=float, default=100.0)
+    parser.add_argument("--updates", type=int, default=sys.maxsize, help="stop after so many")
+    parser.add_argument("--behind", type=int, default=0, help="windows played on for each taken")
     parser.add_argument("--worlds", type=int, default=32)
     parser.add_argument("--window", type=int, default=512, help="rows a window")
     parser.add_argument("--epsilon", type=float, default=0.1)

@@ -199,11 +199,11 @@ def _facts(rows: Rows, name: str, _: pa.DataType, there: Bytes | None) -> pa.Arr
     return pa.MapArray.from_arrays(begins, texts, _array(pa.float64(), n, None, numbers))
 
 
-def _decoded(rows: Rows, name: str, of: pa.DataType, there: Bytes | None) -> pa.Array:
+def _decoded(rows: Rows, name: str, of: pa.DataType, _: Bytes | None) -> pa.Array:
     """Read the few values that have no fixed shape, as objects."""
     found: list[Any] = [None] * rows.n
     load, show = _DECODED[name]
-    some = np.arange(rows.n) if there is None else np.flatnonzero(there)
+    some = rows.having(name)
     for row, data in zip(some.tolist(), rows.parts(name, some), strict=True):
         value = decoded(load, data)
         if encode_row(value) != data:

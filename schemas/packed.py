@@ -140,11 +140,15 @@ def read_packed(packed: Packed, read: Callable[[Rows], T]) -> tuple[Packed, T]:
         msgspec.MsgspecError: a row is no experience.
     """
     try:
-        return packed, read(walk(packed.data, packed.starts, packed.sizes))
+        return packed, _read(packed, read)
     except NotCanonical:
         packed = pack([canonical(packed[i]) for i in range(len(packed))])
     try:
-        return packed, read(walk(packed.data, packed.starts, packed.sizes))
+        return packed, _read(packed, read)
     except NotCanonical as error:
         msg = "whole numbers must fit 64 bits"
         raise pa.ArrowInvalid(msg) from error
+
+
+def _read(packed: Packed, read: Callable[[Rows], T]) -> T:
+    return read(walk(packed.data, packed.starts, packed.sizes))

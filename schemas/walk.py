@@ -169,6 +169,11 @@ class Rows(msgspec.Struct, frozen=True):
         place = ROW.place(name)
         return None if ROW.layout[place, REQUIRED] else self.found.there[place]
 
+    def having(self, name: str) -> NDArray[np.intp]:
+        """Return which rows have a field."""
+        there = self.there(name)
+        return np.arange(self.n) if there is None else np.flatnonzero(there)
+
     def values(self, name: str) -> Ints:
         """Return what `Plan.values` does."""
         return ROW.values(self.found, name)

@@ -89,6 +89,6 @@ uv pip install --no-deps --no-build-isolation --editable .
 # are templates or Python 2, which nothing imports: they fail.
 say "compiling the packages"
 .venv/bin/python -m compileall -qq -j 0 .venv/lib/python3.*/site-packages || true
-.venv/bin/python -c 'import schemas.kernels, schemas.spans, streams.timescale.wire_rows' # kept beside them
+.venv/bin/python -m streams.machine_code
 touch "$stamp"
 say "Python is ready: .venv/bin/grindstone"

@@ -41,18 +41,21 @@ _LOAD: dict[str, Callable[[bytes], Any]] = {
 }
 _encode_json = msgspec.json.Encoder().encode
 
-_TEXTS = [column.source.replace(".", "_") for column in COLUMNS if column.kind == "text"]
-_TIMES = [column.source for column in COLUMNS if column.kind == "time"]
-_FIELDS = [*(column.source.replace(".", "_") for column in COLUMNS), LANGUAGE_USED]
+_SOURCES = [(column.source.replace(".", "_"), column.kind) for column in COLUMNS]
+_TEXTS = [source for source, kind in _SOURCES if kind == "text"]
+_TIMES = [source for source, kind in _SOURCES if kind == "time"]
+_FIELDS = [*(source for source, _ in _SOURCES), LANGUAGE_USED]
 """The columns of `NAMES` as the fields of a row, but for `EXACT`, which is the last."""
 _EXTRA = [*(column.name for column in COLUMNS if column.kind == "json"), EXACT]
 _PLACES = np.array([ROW.place(name) for name in _FIELDS])
 _ALWAYS = ROW.layout[_PLACES, REQUIRED, None].astype(np.uint8)
-_KINDS = [HOW[int(kind)] for kind in ROW.layout[_PLACES, KIND]] + [EXTRA]
-_SLOTS = [
-    _EXTRA.index(name) if how == EXTRA else ROW.slot(name)
-    for name, how in zip([*_FIELDS, EXACT], _KINDS, strict=True)
-]
+_KINDS = np.array([HOW[int(kind)] for kind in ROW.layout[_PLACES, KIND]] + [EXTRA])
+_SLOTS = np.array(
+    [
+        _EXTRA.index(name) if how == EXTRA else ROW.slot(name)
+        for name, how in zip([*_FIELDS, EXACT], _KINDS, strict=True)
+    ]
+)
 
 
 def copy_stream(rows: Sequence[RowBytes]) -> Iterator[bytes | memoryview]:
@@ -124,14 +127,12 @@ class _Made:
 
     def assemble(self) -> memoryview:
         """Return the rows as COPY takes them."""
-        how, slot = np.array(_KINDS), np.array(_SLOTS)
         sizes = np.empty(self._rows.n, np.int64)
-        value = self._rows.found.value
-        row_sizes(how, slot, self._there, value, self._extra, sizes)
+        columns = (_KINDS, _SLOTS, self._there, self._rows.found.value, self._extra)
+        row_sizes(*columns, sizes)
         n = int(sizes.sum())
         out = np.empty(n + AHEAD, np.uint8)
-        extra = bytes_of(self._parts)
-        write_rows(self._rows.data, extra, how, slot, self._there, value, self._extra, out)
+        write_rows(self._rows.data, bytes_of(self._parts), *columns, out)
         return out[:n].data
 
     def _time(self, name: str) -> None:
@@ -145,8 +146,7 @@ class _Made:
     def _json(self, name: str) -> None:
         """Make values JSON."""
         load, detailed = _LOAD[name], name in ("details", "outcome_details")
-        there = self._rows.there(name)
-        rows = np.arange(self._rows.n) if there is None else np.flatnonzero(there)
+        rows = self._rows.having(name)
         if not len(rows):
             return
         parts = self._rows.parts(name, rows)
