@@ -22,6 +22,11 @@ class Adam:
         self._second = [torch.zeros_like(p) for p in self._parameters]
         self._steps = [torch.zeros((), device=p.device) for p in self._parameters]
 
+    @property
+    def n_steps(self) -> int:
+        """How many steps have been taken."""
+        return int(self._steps[0])
+
     def zero_grad(self) -> None:
         """Forget all gradients."""
         for parameter in self._parameters:

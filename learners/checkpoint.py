@@ -49,8 +49,8 @@ class Cursor:
 
 
 class _State(msgspec.Struct, frozen=True, kw_only=True):
-    layout: Literal[3]
-    """Of the tensors; a checkpoint of an earlier release is refused."""
+    layout: Literal[2]
+    """Of the replay's columns; a checkpoint of an earlier release is refused."""
     settings_digest: str
     tensors_sha256: str
     cursor: Cursor
@@ -67,7 +67,7 @@ def save_checkpoint(folder: Path, trainer: Trainer, cursor: Cursor) -> Path:
 
     def state(sha256: str) -> _State:
         return _State(
-            layout=3,
+            layout=2,
             settings_digest=trainer.settings.digest(),
             tensors_sha256=sha256,
             cursor=cursor,

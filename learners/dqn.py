@@ -108,7 +108,6 @@ class DoubleDqn:
         self.average = copy.deepcopy(self.target)
         self._slow: list[torch.Tensor] = list(self.average.parameters())
         self._optimiser = Adam(self._parameters, settings.learner.learning_rate)
-        self._n_updates = 0
 
     @property
     def policy(self) -> ValueGraph:
@@ -164,11 +163,11 @@ class DoubleDqn:
         loss.backward()  # type: ignore[no-untyped-call]
         clip_grad_norm_(self._parameters, self._learner.grad_clip)
         self._optimiser.step()
-        self._n_updates += 1
+        n = self._optimiser.n_steps
         with torch.no_grad():
-            step = averaging_step(self._learner.polyak, self._n_updates)
+            step = averaging_step(self._learner.polyak, n)
             torch._foreach_lerp_(self._averages, self._parameters, step)
-            step = averaging_step(self._learner.average, self._n_updates)
+            step = averaging_step(self._learner.average, n)
             torch._foreach_lerp_(self._slow, self._averages, step)
 
     def _tensor(self, values: NDArray[Any]) -> torch.Tensor:
@@ -189,7 +188,6 @@ class DoubleDqn:
         tensors |= {f"target.{k}": v for k, v in self.target.state_dict().items()}
         tensors |= {f"average.{k}": v for k, v in self.average.state_dict().items()}
         tensors |= {f"adam.{k}": v for k, v in self._optimiser.state().items()}
-        tensors["updates"] = torch.tensor(self._n_updates)
         return {k: v.detach().cpu().clone() for k, v in tensors.items()}
 
     def restore(self, state: dict[str, torch.Tensor]) -> None:
@@ -198,7 +196,6 @@ class DoubleDqn:
         for prefix, graph in graphs.items():
             graph.load_state_dict(_part(state, prefix))
         self._optimiser.restore(_part(state, "adam."))
-        self._n_updates = int(state["updates"])
 
 
 def _part(state: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
