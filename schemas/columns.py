@@ -17,7 +17,7 @@ from schemas.events import Detail
 from schemas.kernels import count_facts, read_facts
 from schemas.packed import Packed, pack, read_packed
 from schemas.records import Experience, Signal, decoded, encode_row
-from schemas.spans import gather
+from schemas.spans import add_sizes, gather
 from schemas.texts import texts_of
 from schemas.walk import COLUMNS, NotCanonical, Rows
 
@@ -84,10 +84,9 @@ def _read(rows: Rows, schema: pa.Schema) -> pa.RecordBatch:
     columns: dict[str, pa.Array] = {}
     for name, (of, read) in _columns_of(schema).items():
         there = rows.there(name)
-        if there is None or there.all():
-            columns[name] = read(rows, name, of, None)
-        elif there.any():
-            columns[name] = read(rows, name, of, there)
+        n = rows.n if there is None else np.count_nonzero(there)
+        if n:
+            columns[name] = read(rows, name, of, there if n < rows.n else None)
         else:
             columns[name] = _absent(name, of, rows.n)
     return pa.RecordBatch.from_arrays([columns[field.name] for field in schema], schema=schema)
@@ -160,15 +159,14 @@ def _texts(rows: Rows, name: str, of: pa.DataType, there: Bytes | None) -> pa.Ar
 
 def _repeated(rows: Rows, name: str, of: pa.DataType, there: Bytes | None) -> pa.Array:
     spans = rows.values(name)
-    try:
-        texts, number = texts_of(rows.data, spans if there is None else spans[there != 0])
-    except UnicodeDecodeError as error:
-        raise pa.ArrowInvalid(str(error)) from error
-    if there is not None:
-        some, number = number, np.zeros(rows.n, np.int32)
-        number[there != 0] = some
-    indices = _array(pa.int32(), rows.n, there, number)
-    return pa.DictionaryArray.from_arrays(indices, pa.array(texts, pa.string()))
+    if there is None:
+        return _few(rows.data, spans)
+    some = _few(rows.data, spans[there != 0])
+    number = np.zeros(rows.n, np.int32)
+    number[there != 0] = some.indices
+    return pa.DictionaryArray.from_arrays(
+        _array(pa.int32(), rows.n, there, number), some.dictionary
+    )
 
 
 def _binary(rows: Rows, name: str, of: pa.DataType, there: Bytes | None) -> pa.Array:
@@ -187,14 +185,17 @@ def _vectors(rows: Rows, name: str, of: pa.DataType, there: Bytes | None) -> pa.
     return _array(of, rows.n, there, out)
 
 
-def _facts(rows: Rows, name: str, _: pa.DataType, there: Bytes | None) -> pa.Array:
+def _facts(rows: Rows, name: str, of: pa.DataType, there: Bytes | None) -> pa.Array:
     """Read maps of names to floats."""
     spans, offsets = rows.values(name), np.zeros(rows.n + 1, np.int32)
     count_facts(rows.data, spans, offsets)
     n = int(offsets[-1])
     names, numbers = np.empty(n, np.int64), np.empty(n, np.int64)
     read_facts(rows.data, spans, offsets, names, numbers)
-    texts = _checked(_cut(rows.data, names, pa.string(), None))
+    if pa.types.is_dictionary(of.key_type):
+        texts = _few(rows.data, names)
+    else:
+        texts = _checked(_cut(rows.data, names, pa.string(), None))
     begins = pa.array(offsets, mask=None if there is None else np.append(there == 0, False))
     return pa.MapArray.from_arrays(begins, texts, _array(pa.float64(), n, None, numbers))
 
@@ -212,11 +213,23 @@ def _decoded(rows: Rows, name: str, of: pa.DataType, _: Bytes | None) -> pa.Arra
     return pa.array(found, type=of)
 
 
+def _few(source: Bytes, spans: Ints) -> pa.DictionaryArray:
+    """Return the texts that spans are of, each once.
+
+    Raises:
+        pyarrow.ArrowInvalid: one is not UTF-8.
+    """
+    try:
+        texts, number = texts_of(source, spans)
+    except UnicodeDecodeError as error:
+        raise pa.ArrowInvalid(str(error)) from error
+    return pa.DictionaryArray.from_arrays(pa.array(number), pa.array(texts, pa.string()))
+
+
 def _cut(source: Bytes, spans: Ints, of: pa.DataType, there: Bytes | None) -> pa.Array:
     """Return the texts or bytes that spans are of."""
     offsets = np.zeros(len(spans) + 1, np.int32)
-    np.cumsum(spans & 0xFFFFFFFF, out=offsets[1:])
-    out = np.empty(int(offsets[-1]), np.uint8)
+    out = np.empty(add_sizes(spans, offsets), np.uint8)
     gather(source, spans, offsets, out)
     data = [_valid(there), pa.py_buffer(offsets), pa.py_buffer(out)]
     return pa.Array.from_buffers(of, len(spans), data)

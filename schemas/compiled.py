@@ -90,6 +90,21 @@ def put_word(typing: Any, data: Any, at: Any, value: Any) -> Any:
 
 
 @_instruction
+def fetch(typing: Any, data: Any, at: Any) -> Any:
+    """Have the bytes at one of an address brought into the caches, and do not wait for them."""
+
+    def make(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        place, flag = builder.gep(args[0], [args[1]]), ir.IntType(32)
+        takes = ir.FunctionType(ir.VoidType(), [place.type, flag, flag, flag])
+        prefetch = builder.module.declare_intrinsic("llvm.prefetch", [place.type], takes)
+        read, keep, of_data = flag(0), flag(3), flag(1)
+        builder.call(prefetch, [place, read, keep, of_data])
+        return context.get_dummy_value()
+
+    return types.void(data, types.int64), make
+
+
+@_instruction
 def swapped(typing: Any, value: Any) -> Any:
     """Return the 8 bytes of a word in the other order."""
 

@@ -15,12 +15,28 @@ from schemas.compiled import (
     Small,
     address,
     compiled,
+    fetch,
     int64,
     move,
     part,
     put_word,
+    swapped,
     word,
 )
+
+_AHEAD = 16
+"""Spans that are brought into the caches before they are looked at: rows lie far apart, and to wait
+for each takes longer than all else that is done with it."""
+
+
+@compiled(types.int64, I8, I4)
+def add_sizes(spans: Ints, offsets: Small) -> int:
+    """Write [N + 1] where each span begins when they lie one behind the other; return the end."""
+    end = int64(offsets[0])
+    for i in range(len(spans)):
+        end += spans[i] & 0xFFFFFFFF
+        offsets[i + 1] = end
+    return end
 
 
 @compiled(types.void, U1, I8, I4, U1)
@@ -76,35 +92,41 @@ def _hash(data: Address, span: int) -> int:
         some = word(data, start + i)
         if size - i < 8:
             some <<= np.uint64(64 - 8 * (size - i))
-        mixed = (mixed ^ some) * np.uint64(0x9E3779B97F4A7C15)
-        mixed ^= mixed >> np.uint64(29)
+        # a product's low bytes know only the low bytes of what it is of, so its high ones go there
+        mixed = swapped((mixed ^ some) * np.uint64(0x9E3779B97F4A7C15))
     return int64(mixed >> np.uint64(1))
 
 
-@compiled(types.int64, U1, I8, I4, I8, I4)
-def number_texts(rows: Bytes, spans: Ints, number: Small, first: Ints, table: Small) -> int:
+@compiled(types.int64, U1, I8, I4, I8, I4, I4)
+def number_texts(
+    rows: Bytes, spans: Ints, number: Small, first: Ints, follows: Small, table: Small
+) -> int:
     """Number the texts that there are, in order; return how many.
 
     Args:
         rows: what the spans are of.
-        spans: [N] a text of each row.
-        number: [N] becomes which of the texts a row has.
+        spans: [N] a text each.
+        number: [N] becomes which of the texts each is.
         first: [N] becomes the span of each text.
+        follows: [N] of 0: which text came behind each, and is likely to come again.
         table: [a power of two, more than N] of -1: where texts are looked up by their hash.
     """
     data, last, n = address(rows), len(table) - 1, 0
-    for row in range(len(spans)):
-        span = spans[row]
-        if row and _same_span(data, span, spans[row - 1]):
-            number[row] = number[row - 1]
-            continue
-        at = _hash(data, span) & last
-        while table[at] >= 0 and not _same_span(data, span, first[table[at]]):
-            at = (at + 1) & last
-        if table[at] < 0:
-            table[at], first[n] = n, span
-            n += 1
-        number[row] = table[at]
+    before = 0
+    for i in range(len(spans)):
+        span = spans[i]
+        fetch(data, spans[min(i + _AHEAD, len(spans) - 1)] >> 32)
+        likely = int64(follows[before])
+        if n == 0 or not _same_span(data, span, first[likely]):
+            at = _hash(data, span) & last
+            while table[at] >= 0 and not _same_span(data, span, first[table[at]]):
+                at = (at + 1) & last
+            if table[at] < 0:
+                table[at], first[n] = n, span
+                n += 1
+            likely = int64(table[at])
+            follows[before] = likely
+        number[i] = before = likely
     return n
 
 

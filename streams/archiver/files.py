@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from schemas.arrow import RowsDigest, experience_schema, rows_digest, table_to_rows
+from schemas.arrow import FACT_COLUMNS, RowsDigest, experience_schema, rows_digest, table_to_rows
 from schemas.columns import encoded_batches
 from schemas.game import Game
 from schemas.packed import Packed, pack
@@ -42,10 +42,10 @@ _STATISTICS = [
     *("decision_time_ms", "settled_time_ms", "revision", "action", "total", *_DICTIONARY),
 ]
 """Columns that readers filter by; the least and the greatest vector help no one."""
-
-
 _FEW = ["game", "world", "archetype", "domain", "policy_version", "reward_version", "status"]
-"""Of these a window has a few: they are given to Parquet as the dictionaries that it would make."""
+_NAMES = [f"{name}.key_value.key" for name in FACT_COLUMNS]
+"""Of these and of facts' names a window has a few: they are given to Parquet as the dictionaries
+that it would make."""
 
 
 def window_path(window_id: str) -> str:
@@ -124,7 +124,7 @@ def make_window(
     Raises:
         ArchiveError: a row's vector has another length than the game's description says.
     """
-    schema = _written(experience_schema(game.observation.size, game.actions.n))
+    schema = written(experience_schema(game.observation.size, game.actions.n))
     rows = sealed.rows
     packed = rows if isinstance(rows, Packed) else pack([encode_row(row) for row in rows])
     digest, told, sink = RowsDigest(), _Told(), pa.BufferOutputStream()
@@ -153,9 +153,12 @@ def make_window(
 
 
 @lru_cache(maxsize=16)
-def _written(schema: pa.Schema) -> pa.Schema:
+def written(schema: pa.Schema) -> pa.Schema:
+    """Return the types that windows are made in: what a window has a few of is there once."""
     repeated = pa.dictionary(pa.int32(), pa.string())
-    return pa.schema([f.with_type(repeated) if f.name in _FEW else f for f in schema])
+    types = dict.fromkeys(_FEW, repeated)
+    types |= dict.fromkeys(FACT_COLUMNS, pa.map_(repeated, pa.float64()))
+    return pa.schema([f.with_type(types.get(f.name, f.type)) for f in schema])
 
 
 class _Told:
@@ -193,7 +196,7 @@ def archive_writer(
         data_page_version="1.0",
         compression=compression,
         compression_level=1 if compression == "zstd" else None,
-        use_dictionary=_DICTIONARY,
+        use_dictionary=_DICTIONARY + _NAMES,
         write_statistics=_STATISTICS,
         store_schema=store_schema,
     )

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from schemas import compiled as compiled_module
 from schemas.arrow import RowsDigest, experience_schema, rows_digest, table_to_rows
 from schemas.columns import encoded_batches, rows_to_table
+from schemas.compiled import bytes_of
 from schemas.heads import read_heads
 from schemas.packed import CHUNK_BYTES, pack
 from schemas.records import (
@@ -29,7 +30,9 @@ from schemas.records import (
     encode_row,
     encode_rows,
 )
+from schemas.texts import texts_of
 from schemas.walk import _fields_of
+from streams.archiver.files import written
 from tests.schemas.test_records import experiences
 from tests.streams.streamkit import experience, watermark
 
@@ -37,11 +40,18 @@ SCHEMA = experience_schema(4, 3)
 
 
 def made(rows: list[bytes], schema: pa.Schema = SCHEMA) -> tuple[list[Experience], str]:
-    """The rows that columns of these bytes hold, and the digest that comes with them."""
-    digest = RowsDigest()
-    table = pa.Table.from_batches(encoded_batches(pack(rows), schema, digest), schema)
-    table.validate(full=True)
-    return table_to_rows(table), digest.hexdigest()
+    """The rows that columns of these bytes hold, and the digest that comes with them.
+
+    They are the same as texts, and as the dictionaries that windows are written from.
+    """
+    found = []
+    for of in (schema, written(schema)):
+        digest = RowsDigest()
+        table = pa.Table.from_batches(encoded_batches(pack(rows), of, digest), of)
+        table.validate(full=True)
+        found.append((table_to_rows(table), digest.hexdigest()))
+    assert found[0] == found[1]
+    return found[0]
 
 
 def some(n: int = 9, **more: Any) -> list[Experience]:
@@ -80,6 +90,26 @@ def test_columns_take_every_form_of_a_row() -> None:
 def test_columns_and_digest_are_those_of_the_objects(rows: list[Experience]) -> None:
     encoded = [msgspec.msgpack.encode(row) for row in rows]  # maps in any order
     assert made(encoded, experience_schema(2, 3)) == (rows, rows_digest(rows))
+
+
+TEXTS = st.sampled_from([f"actor-{number:06}" for number in range(0, 3000, 97)])
+CYCLES = st.builds(
+    lambda some, n: (some * n)[:300], st.lists(TEXTS, min_size=1, max_size=9), st.integers(1, 40)
+)
+
+
+@seed(5)
+@given(st.one_of(CYCLES, st.lists(st.one_of(TEXTS, st.text(max_size=40)), max_size=200)))
+def test_texts_are_numbered_in_the_order_in_which_they_come(texts: list[str]) -> None:
+    parts = [text.encode() for text in texts]
+    ends = np.cumsum(np.array([len(part) for part in parts], np.int64))
+    spans = np.array(
+        [end - len(part) << 32 | len(part) for end, part in zip(ends.tolist(), parts, strict=True)],
+        np.int64,
+    )
+    found, number = texts_of(bytes_of(parts), spans)
+    assert found == list(dict.fromkeys(texts))
+    assert [found[i] for i in number] == texts
 
 
 NUMBERS = [0, 1, 127, 128, 255, 256, 65_535, 65_536, 2**32 - 1, 2**32, 2**63 - 1]
