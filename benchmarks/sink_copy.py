@@ -49,6 +49,7 @@ from schemas.game import Game
 from schemas.heads import read_heads
 from schemas.records import (
     Experience,
+    Place,
     RowHead,
     WindowRule,
     decode_heads,
@@ -60,7 +61,7 @@ from streams.archiver.heads import HeadsFold, Sealed
 from streams.archiver.service import READ_BYTES
 from streams.archiver.store import ArchiveStore
 from streams.timescale.columns import COLUMNS, NAMES
-from streams.timescale.store import Batch, Place, Store
+from streams.timescale.store import Batch, Store
 from streams.timescale.stored import stored_digests
 
 ROOT = Path(__file__).parents[1]

@@ -24,6 +24,13 @@ class Origin(msgspec.Struct, frozen=True, order=True, array_like=True, gc=False)
     """Counts the outputs of one source record."""
 
 
+class Place(msgspec.Struct, frozen=True):
+    """A place to read on from: an offset of `experiences` and the last row before it."""
+
+    next_offset: int = 0
+    last_origin: Origin | None = None
+
+
 class Signal(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One of several reward signals of a decision."""
 

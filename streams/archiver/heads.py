@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from schemas.compiled import Ints
 from schemas.heads import Heads
 from schemas.packed import Packed, PackedRows
-from schemas.records import Origin, RowHead, Watermark, WindowRule
-from streams.archiver.windows import Place, Progress, SealedWindow, Windows
+from schemas.records import Origin, Place, RowHead, Watermark, WindowRule
+from streams.archiver.windows import Progress, SealedWindow, Windows
 
 Sealed = SealedWindow[Packed]
 

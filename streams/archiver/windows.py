@@ -13,7 +13,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
 
-from schemas.records import Origin, Retraction, Watermark, WindowRule
+from schemas.records import Origin, Place, Retraction, Watermark, WindowRule
 
 
 class Settled(Protocol):
@@ -44,13 +44,6 @@ T = TypeVar("T")
 
 RuleOf = Callable[[R], WindowRule | None]
 """The rule of the window that begins with a row; None leaves the row out."""
-
-
-class Place(msgspec.Struct, frozen=True):
-    """A place to read on from: an offset of `experiences` and the last row before it."""
-
-    next_offset: int
-    last_origin: Origin | None = None
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
@@ -115,7 +108,7 @@ class Windows(ABC, Generic[Held, T]):
         """Rows taken, those of windows that were sealed before a restart left out."""
         self._open: dict[str, Open[Held]] = {}
         self._sealed = dict(progress.sealed) if progress else {}
-        self._next = progress.place if progress else Place(0)
+        self._next = progress.place if progress else Place()
 
     @property
     def n_open(self) -> int:

@@ -12,12 +12,12 @@ import structlog
 
 from schemas.database import DatabaseSettings
 from schemas.kafka import KafkaSettings
-from schemas.records import Origin, RowHead, Watermark, decode_heads
+from schemas.records import Origin, Place, RowHead, Watermark, decode_heads
 from schemas.topics import Topics
 from streams.group import GroupReader, GroupSettings, Part
 from streams.timescale.capabilities import drop_old
 from streams.timescale.errors import DatabaseError, Overtaken, is_away
-from streams.timescale.store import Batch, Place, Store
+from streams.timescale.store import Batch, Store
 
 _log = structlog.get_logger(__name__)
 

@@ -10,7 +10,7 @@ import psycopg
 
 from schemas.database import DatabaseSettings
 from schemas.packed import row_bytes
-from schemas.records import Experience, Origin, RowHead
+from schemas.records import Experience, Origin, Place, RowHead
 from streams.timescale.capabilities import Capability, set_up
 from streams.timescale.columns import NAMES
 from streams.timescale.errors import DatabaseError, Overtaken
@@ -62,13 +62,6 @@ WHERE locktype = 'advisory' AND granted AND pid <> pg_backend_pid()
   AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
   AND classid::bigint = (hashtext(%s)::bigint & 4294967295) AND objid = %s AND objsubid = 2
 """
-
-
-class Place(msgspec.Struct, frozen=True):
-    """How far a partition is stored."""
-
-    next_offset: int = 0
-    last_origin: Origin | None = None
 
 
 class Batch(msgspec.Struct, frozen=True):

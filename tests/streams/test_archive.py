@@ -13,12 +13,12 @@ from pyarrow import fs
 
 from schemas.arrow import rows_digest
 from schemas.columns import rows_to_table
-from schemas.records import Experience, Origin, Window, WindowRule
+from schemas.records import Experience, Origin, Place, Window, WindowRule
 from streams.archive import read_archive, read_archive_tables, read_rows, read_window
 from streams.archiver.files import make_window, store_window
 from streams.archiver.state import load_progress, save_progress, state_path
 from streams.archiver.store import ArchiveError, ArchiveStore
-from streams.archiver.windows import Place, Progress, SealedWindow
+from streams.archiver.windows import Progress, SealedWindow
 from tests.streams.streamkit import experience, toy_game
 
 RULE = WindowRule(max_rows=40, max_span_ms=100)

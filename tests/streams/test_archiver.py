@@ -14,13 +14,13 @@ from pathlib import Path
 import pytest
 
 from schemas.kafka import KafkaSettings
-from schemas.records import Row, Window, WindowRule, decode_window
+from schemas.records import Place, Row, Window, WindowRule, decode_window
 from schemas.topics import Topics
 from streams.archive import read_window
 from streams.archiver.service import Archiver, ArchiverSettings
 from streams.archiver.state import load_progress, save_progress, state_path
 from streams.archiver.store import ArchiveError, ArchiveStore
-from streams.archiver.windows import Place, Progress, WindowFold
+from streams.archiver.windows import Progress, WindowFold
 from streams.reader import read_topic
 from tests.streams.streamkit import (
     make_topics,

@@ -12,8 +12,8 @@ from infra.bootstrap.run import Wrote, write
 from infra.bootstrap.source import Asked, BootstrapError
 from schemas.database import DatabaseSettings
 from schemas.events import ActorEvent, Decision
-from schemas.records import Experience
-from streams.timescale.store import Batch, Place, Store
+from schemas.records import Experience, Place
+from streams.timescale.store import Batch, Store
 from tests.infra.lake import duels, fold, log_of
 
 pytestmark = pytest.mark.integration

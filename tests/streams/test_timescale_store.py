@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from schemas.arrow import rows_digest
 from schemas.database import DatabaseSettings
 from schemas.packed import row_bytes
-from schemas.records import Experience, Origin, WindowFile, WindowRule
+from schemas.records import Experience, Origin, Place, WindowFile, WindowRule
 from streams.archiver.files import describe, make_window, window_path
 from streams.archiver.windows import WindowFold
 from streams.timescale.capabilities import drop_old
 from streams.timescale.errors import DatabaseError, Overtaken
-from streams.timescale.store import _COPY, Batch, Place, Store
+from streams.timescale.store import _COPY, Batch, Store
 from streams.timescale.stored import look, stored_digests, stored_rows, window_digest
 from streams.timescale.wire import copy_stream
 from tests.streams.databases import Server, awkward_rows
