@@ -19,6 +19,8 @@ from infra.cli.common import Exit
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 STOP_S = 10.0
+PACE = "300"
+"""Decisions a second: at the game's own 2,100 whoever looks on waits for a core."""
 
 
 @pytest.fixture
@@ -59,7 +61,12 @@ def grindstone(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 def environ(home: Path) -> dict[str, str]:
     root = str(Path(__file__).parents[2])
     kept = {name: value for name, value in os.environ.items() if "GRINDSTONE" not in name}
-    return {**kept, "GRINDSTONE_DATA_DIR": str(home / "data"), "PYTHONPATH": root}
+    return {
+        **kept,
+        "GRINDSTONE_DATA_DIR": str(home / "data"),
+        "GRINDSTONE_RATES_DECISIONS_PER_SECOND": PACE,
+        "PYTHONPATH": root,
+    }
 
 
 def facts(home: Path, *command: str) -> Any:
