@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
@@ -16,9 +16,19 @@ FILES = sorted(
 MAX_FILE_LINES = 400
 
 
-def parsed() -> Iterator[tuple[Path, ast.Module]]:
+@pytest.fixture(scope="module")
+def places() -> dict[str, set[str]]:
+    """Where our packages say `assert`, and where they name an attribute, by its name."""
+    found: dict[str, set[str]] = defaultdict(set)
     for path in FILES:
-        yield path.relative_to(ROOT), ast.parse(path.read_text("utf-8"))
+        where = path.relative_to(ROOT)
+        if where.parts[0] in PACKAGES:
+            for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+                if isinstance(node, ast.Attribute):
+                    found[node.attr].add(str(where))
+                elif isinstance(node, ast.Assert):
+                    found["assert"].add(f"{where}:{node.lineno}")
+    return found
 
 
 def test_files_are_short_enough_to_read() -> None:
@@ -27,23 +37,9 @@ def test_files_are_short_enough_to_read() -> None:
 
 
 @pytest.mark.parametrize("word", ["environ", "getenv"])
-def test_environment_is_read_in_infra_only(word: str) -> None:
-    readers = {
-        str(path)
-        for path, tree in parsed()
-        if path.parts[0] in PACKAGES[:-1]
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Attribute) and node.attr == word
-    }
-    assert readers == set()
+def test_environment_is_read_in_infra_only(places: dict[str, set[str]], word: str) -> None:
+    assert {path for path in places[word] if not path.startswith("infra/")} == set()
 
 
-def test_assert_is_for_tests() -> None:
-    found = [
-        f"{path}:{node.lineno}"
-        for path, tree in parsed()
-        if path.parts[0] in PACKAGES
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Assert)
-    ]
-    assert found == []
+def test_assert_is_for_tests(places: dict[str, set[str]]) -> None:
+    assert places["assert"] == set()
