@@ -1,5 +1,5 @@
 # make demo    watch a pack of NPCs learn           make demo ARGS="--seed 3 --json"   make demo CHAOS=1
-# make test    prove it                              make test ARGS="-k broker"
+# make test    prove it                              make test ARGS="-k broker"   ARGS="-n 0 -x --pdb"
 # make torture break a whole system and prove that nothing shows   make torture ARGS="--brokers 3"
 # make check   lint, types, import rules
 # make timescale   a local TimescaleDB without Docker (needs root, once), for grindstone up --timescale
@@ -17,6 +17,8 @@ MAKEFLAGS += --no-print-directory
 ARGS ?=
 CHAOS ?=
 PY := .venv/bin/python
+# Two processes share the tests, a file at a time: tests/lanes.py
+LANES := -n 2 --dist loadfile --no-loadscope-reorder
 # Every folder of ours with Python files in it
 CODE := $(sort $(patsubst %/,%,$(dir $(wildcard schemas/*.py streams/*.py agents/*.py learners/*.py games/*.py \
 	infra/*.py tests/*.py benchmarks/*.py))))
@@ -52,7 +54,7 @@ timescale: $(timescale_stamp)
 
 test: setup
 	@bash infra/setup/postgres.sh
-	@$(PY) -m pytest $(ARGS)
+	@$(PY) -m pytest $(LANES) $(ARGS)
 
 torture: setup
 	@bash infra/setup/postgres.sh

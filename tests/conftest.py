@@ -9,17 +9,31 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
 
 from infra.kafka.broker import LocalBroker
+from tests.lanes import Lanes, heaviest_first
 
 ROOT = Path(__file__).parents[1]
 
 # The same examples in every run: what one run has proven, the next one does not find broken.
 settings.register_profile("seeded", derandomize=True)
 settings.load_profile("seeded")
+
+
+@pytest.hookimpl(tryfirst=True, optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Lanes | None:
+    """Lanes, unless the command line asks for another distribution."""
+    return Lanes(config, log) if config.getvalue("dist") == "loadfile" else None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The order in which lanes take the tests; a run in one process keeps its own."""
+    if hasattr(config, "workerinput"):
+        heaviest_first(items)
 
 
 def pytest_collection_finish() -> None:
