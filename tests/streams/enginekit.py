@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, NoReturn
 
@@ -23,6 +23,7 @@ from streams.engine import (
 from streams.engine.commit import Parcel
 from streams.engine.part import Part
 from streams.engine.source import Cursor
+from streams.engine.tasks import Tasks
 
 
 class Fatal(Exception):
@@ -184,6 +185,7 @@ async def running(
 ) -> AsyncIterator[PartitionEngine]:
     """An engine that is pumped inside the block and stopped behind it."""
     engine = PartitionEngine(app, kafka, make_fold, on_fatal=deaths)
+    stopping = _stopped_whole(engine._tasks)
     await engine.start()
     pump = asyncio.create_task(engine.pump())
     try:
@@ -191,6 +193,25 @@ async def running(
     finally:
         await engine.stop()
         await pump
+        if stopping:
+            await asyncio.wait(stopping, timeout=2.0)  # a commit that failed is waited for in vain
+
+
+def _stopped_whole(tasks: Tasks) -> list[asyncio.Future[Any]]:
+    """Return what is stopped from now on; it goes on when the engine no longer waits for it.
+
+    The engine gives each client part of a second to stop, for its process ends then. That of the
+    tests goes on: a connection cut off on a loaded machine would be found open in a later test.
+    """
+    stopping: list[asyncio.Future[Any]] = []
+    within = tasks.within
+
+    async def shielded(work: Awaitable[Any], seconds: float) -> None:
+        stopping.append(asyncio.ensure_future(work))
+        await within(asyncio.shield(stopping[-1]), seconds)
+
+    tasks.within = shielded  # type: ignore[method-assign]
+    return stopping
 
 
 def copy_rule(topic: str) -> Callable[[Record], Effects]:
