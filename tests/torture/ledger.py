@@ -173,9 +173,8 @@ class LedgerTorture:
             problems = await self._finish(place, crew, set(games))
             for helper in helpers:
                 helper.cancel()
-        for role in ["watch", *roles]:
-            if role not in crew.done:
-                await crew.stop(role)
+        left = [role for role in ["watch", *roles] if role not in crew.done]
+        await asyncio.gather(*(crew.stop(role) for role in left))
         return load_seen(place.folder), problems
 
     async def _make_topics(self, place: Place) -> None:
