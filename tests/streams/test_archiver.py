@@ -106,12 +106,9 @@ def test_archiver_gives_the_same_archive_when_it_is_killed_again_and_again(
 
     async def write() -> tuple[KafkaSettings, Topics, dict[str, int]]:
         kafka, topics = await make_topics(broker, topics_prefix)
-        wanted: dict[str, int] = {}
-        for p in range(2):
-            rows = rows_of_log(p, n)
-            await write_rows(kafka, topics, p, rows)
-            wanted |= _wanted(rows, p)
-        return kafka, topics, wanted
+        logs = [rows_of_log(p, n) for p in range(2)]
+        await asyncio.gather(*(write_rows(kafka, topics, p, rows) for p, rows in enumerate(logs)))
+        return kafka, topics, _wanted(logs[0], 0) | _wanted(logs[1], 1)
 
     kafka, topics, wanted = asyncio.run(write())
     killed, quiet = tmp_path / "killed", tmp_path / "quiet"

@@ -60,14 +60,11 @@ async def _log(
 ) -> tuple[KafkaSettings, Topics, dict[int, str], int]:
     """A log of two partitions, what its rows' digests are, and how many there are."""
     kafka, topics = await make_topics(broker, prefix)
-    wanted: dict[int, str] = {}
-    total = 0
-    for p in range(2):
-        rows = rows_of_log(p, n)
-        await write_rows(kafka, topics, p, rows)
-        wanted[p] = rows_digest(_experiences(rows))
-        total += len(_experiences(rows))
-    return kafka, topics, wanted, total
+    logs = [rows_of_log(p, n) for p in range(2)]
+    await asyncio.gather(*(write_rows(kafka, topics, p, rows) for p, rows in enumerate(logs)))
+    told = [_experiences(rows) for rows in logs]
+    wanted = {p: rows_digest(rows) for p, rows in enumerate(told)}
+    return kafka, topics, wanted, sum(map(len, told))
 
 
 def test_sink_stores_the_log_and_equals_the_archive(
