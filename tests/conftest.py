@@ -24,6 +24,11 @@ settings.register_profile("seeded", derandomize=True)
 settings.load_profile("seeded")
 
 
+def pytest_configure() -> None:
+    """A port that was set is for the broker of a run; the tests start several, two at a time."""
+    os.environ.pop("GRINDSTONE_KAFKA_PORT", None)
+
+
 @pytest.hookimpl(tryfirst=True, optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Lanes | None:
     """Lanes, unless the command line asks for another distribution."""
@@ -54,13 +59,11 @@ def scratch() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def broker(scratch: Path) -> Iterator[str]:
-    """The address of a real broker: GRINDSTONE_TEST_BOOTSTRAP, or one that lives for this run."""
+    """The address of a real broker: GRINDSTONE_TEST_BOOTSTRAP, or one that lives for this lane."""
     given = os.environ.get("GRINDSTONE_TEST_BOOTSTRAP")
     if given:
         yield given
         return
-    # a port that was set is for the broker of a run; the tests start several
-    os.environ.pop("GRINDSTONE_KAFKA_PORT", None)
     own = LocalBroker(scratch / "broker")
     try:
         yield own.start()

@@ -15,7 +15,7 @@ class Lanes(LoadFileScheduling):  # type: ignore[misc]
 
     Tests of whole systems wait a lot and keep more than a core busy in between. Two of them at a
     time would need more than two cores, and each is held to time-outs; one beside the tests that
-    work alone leaves no core idle. The lanes meet among the quickest of what talks to a broker.
+    work alone leaves no core idle. The lanes meet in between.
     """
 
     # of xdist 3.8: `workqueue` holds the files that no worker has, in the order of the tests
