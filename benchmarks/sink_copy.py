@@ -43,7 +43,7 @@ from infra.memory import tune
 from infra.timescale.database import LocalDatabase, Runner
 from infra.timescale.postgres import find_server, has_tree
 from schemas.arrow import RowsDigest, experience_schema, rows_digest
-from schemas.columns import encoded_batches
+from schemas.columns import Columns
 from schemas.database import DatabaseSettings
 from schemas.game import Game
 from schemas.heads import read_heads
@@ -298,7 +298,7 @@ def _archive(shape: str, folder: Path, rounds: int) -> dict[str, Any]:
     n = WINDOWS[shape] * WINDOW_ROWS
     rows = make_rows(shape, n + MORE_ROWS * (WINDOWS[shape] - 1))
     records = _records(rows)
-    schema = experience_schema(game.observation.size, game.actions.n)
+    made = Columns(experience_schema(game.observation.size, game.actions.n))
     whole = b"".join(records)
     sealed, store = _cut(records), ArchiveStore.open(str(folder))
     if len(sealed) != WINDOWS[shape]:
@@ -310,7 +310,7 @@ def _archive(shape: str, folder: Path, rounds: int) -> dict[str, Any]:
 
     def columns() -> None:
         for window in sealed:
-            list(encoded_batches(window.rows, schema, RowsDigest()))
+            list(made.batches(window.rows, RowsDigest()))
 
     steps: dict[str, Callable[[], object]] = {
         "floor: BLAKE3 of the bytes": lambda: blake3(whole).digest(),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -19,7 +18,7 @@ from schemas.packed import Packed, pack, read_packed
 from schemas.records import Experience, Signal, decoded, encode_row
 from schemas.spans import add_sizes, gather
 from schemas.texts import texts_of
-from schemas.walk import COLUMNS, NotCanonical, Rows
+from schemas.walk import NotCanonical, Rows
 
 _encode_details = msgspec.json.Encoder(order="deterministic").encode
 
@@ -54,51 +53,74 @@ def rows_to_table(rows: Sequence[Experience], n_observation: int, n_actions: int
     if not rows:
         return schema.empty_table()
     packed = pack([encode_row(row) for row in rows])
-    return pa.Table.from_batches(encoded_batches(packed, schema, RowsDigest()), schema)
+    return pa.Table.from_batches(Columns(schema).batches(packed, RowsDigest()), schema)
 
 
-def encoded_batches(
-    rows: Packed, schema: pa.Schema, digest: RowsDigest
-) -> Iterator[pa.RecordBatch]:
-    """Yield encoded rows as columns of `experience_schema`, each batch once `digest` has it.
+class Columns:
+    """Makes encoded rows columns of `experience_schema`.
 
-    Texts may be of a dictionary type in the schema: then each is there once.
-
-    Raises:
-        pyarrow.ArrowInvalid: a vector has another size than the schema's.
-        msgspec.MsgspecError: a row is no experience.
+    Texts may be of a dictionary type in the schema: then each is there once. To make one costs as
+    much as to use it on some hundred rows.
     """
-    for part in rows.chunks():
-        packed, batch = read_packed(part, lambda found: _read(found, schema))
-        digest.add_packed(packed.stream, len(packed))
-        yield batch
+
+    def __init__(self, schema: pa.Schema) -> None:
+        self.schema = schema
+        self._readers = [(field.name, field.type, _reader_of(field)) for field in schema]
+        self._absent: dict[tuple[str, int], pa.Array] = {}
+
+    def batches(self, rows: Packed, digest: RowsDigest) -> Iterator[pa.RecordBatch]:
+        """Yield encoded rows as columns, each batch once `digest` has it.
+
+        Raises:
+            pyarrow.ArrowInvalid: a vector has another size than the schema's.
+            msgspec.MsgspecError: a row is no experience.
+        """
+        for part in rows.chunks():
+            packed, batch = read_packed(part, self._read)
+            digest.add_packed(packed.stream, len(packed))
+            yield batch
+
+    def _read(self, rows: Rows) -> pa.RecordBatch:
+        """Return columns.
+
+        Raises:
+            NotCanonical: the rows are not in the form that `encode_row` gives them.
+            pyarrow.ArrowInvalid: a value does not fit its column.
+        """
+        columns: list[pa.Array] = []
+        for name, of, read in self._readers:
+            there = rows.there(name)
+            n = rows.n if there is None else np.count_nonzero(there)
+            if n:
+                columns.append(read(rows, name, of, there if n < rows.n else None))
+            else:
+                columns.append(self._without(name, of, rows.n))
+        return pa.RecordBatch.from_arrays(columns, schema=self.schema)
+
+    def _without(self, name: str, of: pa.DataType, n: int) -> pa.Array:
+        """Return the column of a field that none of n rows has."""
+        column = self._absent.get((name, n))
+        if column is None:
+            if len(self._absent) >= _N_ABSENT:
+                self._absent.clear()
+            column = (
+                pa.array(np.zeros(n, np.int32)).cast(of) if name in _DEFAULTS else pa.nulls(n, of)
+            )
+            self._absent[name, n] = column
+        return column
 
 
-def _read(rows: Rows, schema: pa.Schema) -> pa.RecordBatch:
-    """Return columns.
-
-    Raises:
-        NotCanonical: the rows are not in the form that `encode_row` gives them.
-        pyarrow.ArrowInvalid: a value does not fit its column.
-    """
-    columns: dict[str, pa.Array] = {}
-    for name, (of, read) in _columns_of(schema).items():
-        there = rows.there(name)
-        n = rows.n if there is None else np.count_nonzero(there)
-        if n:
-            columns[name] = read(rows, name, of, there if n < rows.n else None)
-        else:
-            columns[name] = _absent(name, of, rows.n)
-    return pa.RecordBatch.from_arrays([columns[field.name] for field in schema], schema=schema)
-
+_N_ABSENT = 128
+"""Columns that are kept to be used again."""
+_DEFAULTS = ("revision", "explored", "terminated", "truncated", "language_used")
+"""Columns that are 0 or false, and not null, where rows do not say them."""
 
 _Reader = Callable[[Rows, str, pa.DataType, Bytes | None], pa.Array]
 """Takes which rows have a value, None where all have."""
 
 
-@lru_cache(maxsize=16)
-def _columns_of(schema: pa.Schema) -> dict[str, tuple[pa.DataType, _Reader]]:
-    """Return the columns' types and what reads them: by their names, else by their types."""
+def _reader_of(field: pa.Field) -> _Reader:
+    """Return what reads a column: by its name, else by its type."""
     by_name: dict[str, _Reader] = {
         **dict.fromkeys(FACT_COLUMNS, _facts),
         **dict.fromkeys(_DECODED, _decoded),
@@ -112,25 +134,11 @@ def _columns_of(schema: pa.Schema) -> dict[str, tuple[pa.DataType, _Reader]]:
         pa.float64(): _numbers,
         pa.bool_(): _truths,
     }
-    found = {name: schema.field(name).type for name in COLUMNS}
-    return {
-        name: (of, by_name.get(name) or by_type.get(of) or _by_kind(of))
-        for name, of in found.items()
-    }
+    return by_name.get(field.name) or by_type.get(field.type) or _by_kind(field.type)
 
 
 def _by_kind(of: pa.DataType) -> _Reader:
     return _repeated if pa.types.is_dictionary(of) else _vectors
-
-
-_DEFAULTS = ("revision", "explored", "terminated", "truncated", "language_used")
-"""Columns that are 0 or false, and not null, where rows do not say them."""
-
-
-@lru_cache(maxsize=128)
-def _absent(name: str, of: pa.DataType, n: int) -> pa.Array:
-    """Return the column of a field that no row has."""
-    return pa.array(np.zeros(n, np.int32)).cast(of) if name in _DEFAULTS else pa.nulls(n, of)
 
 
 def _with_default(rows: Rows, name: str, of: pa.DataType, there: Bytes | None) -> pa.Array:

@@ -154,7 +154,6 @@ _FIELDS = [_TAG, *_fields_of(Experience)]
 _N_HEAD = 1 + [field.name for field in _FIELDS].index("settled_time_ms")
 ROW, HEAD = Plan(_FIELDS), Plan(_FIELDS[:_N_HEAD])
 """All fields of a row, and those up to the last that windows are cut by."""
-COLUMNS = [field.name for field in _FIELDS if field.kind != LITERAL]
 
 
 class Rows(msgspec.Struct, frozen=True):

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from schemas.arrow import FACT_COLUMNS, RowsDigest, experience_schema, rows_digest, table_to_rows
-from schemas.columns import encoded_batches
+from schemas.columns import Columns
 from schemas.game import Game
 from schemas.packed import Packed, pack
 from schemas.records import Experience, Window, WindowFile, encode_row
@@ -124,13 +124,13 @@ def make_window(
     Raises:
         ArchiveError: a row's vector has another length than the game's description says.
     """
-    schema = written(experience_schema(game.observation.size, game.actions.n))
+    columns = _columns(game.observation.size, game.actions.n)
     rows = sealed.rows
     packed = rows if isinstance(rows, Packed) else pack([encode_row(row) for row in rows])
     digest, told, sink = RowsDigest(), _Told(), pa.BufferOutputStream()
     try:
-        with archive_writer(sink, schema, compression) as writer:
-            for batch in encoded_batches(packed, schema, digest):
+        with archive_writer(sink, columns.schema, compression) as writer:
+            for batch in columns.batches(packed, digest):
                 told.take(batch)
                 writer.write_batch(batch, row_group_size=batch.num_rows)
             writer.add_key_value_metadata(
@@ -153,6 +153,10 @@ def make_window(
 
 
 @lru_cache(maxsize=16)
+def _columns(n_observation: int, n_actions: int) -> Columns:
+    return Columns(written(experience_schema(n_observation, n_actions)))
+
+
 def written(schema: pa.Schema) -> pa.Schema:
     """Return the types that windows are made in: what a window has a few of is there once."""
     repeated = pa.dictionary(pa.int32(), pa.string())

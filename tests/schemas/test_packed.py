@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from schemas import compiled as compiled_module
 from schemas.arrow import RowsDigest, experience_schema, rows_digest, table_to_rows
-from schemas.columns import encoded_batches, rows_to_table
+from schemas.columns import Columns, rows_to_table
 from schemas.compiled import bytes_of
 from schemas.heads import read_heads
 from schemas.packed import CHUNK_BYTES, pack
@@ -47,7 +47,7 @@ def made(rows: list[bytes], schema: pa.Schema = SCHEMA) -> tuple[list[Experience
     found = []
     for of in (schema, written(schema)):
         digest = RowsDigest()
-        table = pa.Table.from_batches(encoded_batches(pack(rows), of, digest), of)
+        table = pa.Table.from_batches(Columns(of).batches(pack(rows), digest), of)
         table.validate(full=True)
         found.append((table_to_rows(table), digest.hexdigest()))
     assert found[0] == found[1]
@@ -137,7 +137,7 @@ def test_rows_are_made_into_columns_some_megabytes_at_a_time() -> None:
     rows = some(80, observation=vector, next_observation=None)
     schema = experience_schema(60_000, 3)
     digest = RowsDigest()
-    batches = list(encoded_batches(pack([encode_row(row) for row in rows]), schema, digest))
+    batches = list(Columns(schema).batches(pack([encode_row(row) for row in rows]), digest))
     assert len(batches) == -(-80 // -(-CHUNK_BYTES // len(encode_row(rows[0]))))
     assert sum(batch.num_rows for batch in batches) == digest.n_rows == 80
     assert digest.hexdigest() == rows_digest(rows)
