@@ -18,7 +18,7 @@ from schemas.packed import Packed, pack, read_packed
 from schemas.records import Experience, Signal, decoded, encode_row
 from schemas.spans import add_sizes, gather
 from schemas.texts import texts_of
-from schemas.walk import NotCanonical, Rows
+from schemas.walk import NotCanonical, Rows, place_of
 
 _encode_details = msgspec.json.Encoder(order="deterministic").encode
 
@@ -65,7 +65,9 @@ class Columns:
 
     def __init__(self, schema: pa.Schema) -> None:
         self.schema = schema
-        self._readers = [(field.name, field.type, _reader_of(field)) for field in schema]
+        self._readers = [
+            (field.name, field.type, _reader_of(field), place_of(field.name)) for field in schema
+        ]
         self._absent: dict[tuple[str, int], pa.Array] = {}
 
     def batches(self, rows: Packed, digest: RowsDigest) -> Iterator[pa.RecordBatch]:
@@ -88,8 +90,8 @@ class Columns:
             pyarrow.ArrowInvalid: a value does not fit its column.
         """
         columns: list[pa.Array] = []
-        for name, of, read in self._readers:
-            there = rows.there(name)
+        for name, of, read, place in self._readers:
+            there = None if place is None else rows.found.there[place]
             n = rows.n if there is None else np.count_nonzero(there)
             if n:
                 columns.append(read(rows, name, of, there if n < rows.n else None))
@@ -168,13 +170,12 @@ def _texts(rows: Rows, name: str, of: pa.DataType, there: Bytes | None) -> pa.Ar
 def _repeated(rows: Rows, name: str, of: pa.DataType, there: Bytes | None) -> pa.Array:
     spans = rows.values(name)
     if there is None:
-        return _few(rows.data, spans)
-    some = _few(rows.data, spans[there != 0])
-    number = np.zeros(rows.n, np.int32)
-    number[there != 0] = some.indices
-    return pa.DictionaryArray.from_arrays(
-        _array(pa.int32(), rows.n, there, number), some.dictionary
-    )
+        return _few(rows.data, spans, of)
+    some = there != 0
+    found, number = _few(rows.data, spans[some], of), np.zeros(rows.n, np.int32)
+    number[some] = found.indices
+    data = [_valid(there), pa.py_buffer(number)]
+    return pa.DictionaryArray.from_buffers(of, rows.n, data, found.dictionary)
 
 
 def _binary(rows: Rows, name: str, of: pa.DataType, there: Bytes | None) -> pa.Array:
@@ -201,7 +202,7 @@ def _facts(rows: Rows, name: str, of: pa.DataType, there: Bytes | None) -> pa.Ar
     names, numbers = np.empty(n, np.int64), np.empty(n, np.int64)
     read_facts(rows.data, spans, offsets, names, numbers)
     if pa.types.is_dictionary(of.key_type):
-        texts = _few(rows.data, names)
+        texts = _few(rows.data, names, of.key_type)
     else:
         texts = _checked(_cut(rows.data, names, pa.string(), None))
     begins = pa.array(offsets, mask=None if there is None else np.append(there == 0, False))
@@ -221,7 +222,7 @@ def _decoded(rows: Rows, name: str, of: pa.DataType, _: Bytes | None) -> pa.Arra
     return pa.array(found, type=of)
 
 
-def _few(source: Bytes, spans: Ints) -> pa.DictionaryArray:
+def _few(source: Bytes, spans: Ints, of: pa.DataType) -> pa.DictionaryArray:
     """Return the texts that spans are of, each once.
 
     Raises:
@@ -231,7 +232,8 @@ def _few(source: Bytes, spans: Ints) -> pa.DictionaryArray:
         texts, number = texts_of(source, spans)
     except UnicodeDecodeError as error:
         raise pa.ArrowInvalid(str(error)) from error
-    return pa.DictionaryArray.from_arrays(pa.array(number), pa.array(texts, pa.string()))
+    data = [None, pa.py_buffer(number)]
+    return pa.DictionaryArray.from_buffers(of, len(spans), data, pa.array(texts, pa.string()))
 
 
 def _cut(source: Bytes, spans: Ints, of: pa.DataType, there: Bytes | None) -> pa.Array:

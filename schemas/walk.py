@@ -156,6 +156,12 @@ ROW, HEAD = Plan(_FIELDS), Plan(_FIELDS[:_N_HEAD])
 """All fields of a row, and those up to the last that windows are cut by."""
 
 
+def place_of(name: str) -> int | None:
+    """Return where what is found says which rows have a field; None for one that all have."""
+    place = ROW.place(name)
+    return None if ROW.layout[place, REQUIRED] else place
+
+
 class Rows(msgspec.Struct, frozen=True):
     """What N encoded rows say."""
 
@@ -165,8 +171,8 @@ class Rows(msgspec.Struct, frozen=True):
 
     def there(self, name: str) -> Bytes | None:
         """Return [N] 1 where a row has a field; None for one that all rows must have."""
-        place = ROW.place(name)
-        return None if ROW.layout[place, REQUIRED] else self.found.there[place]
+        place = place_of(name)
+        return None if place is None else self.found.there[place]
 
     def having(self, name: str) -> NDArray[np.intp]:
         """Return which rows have a field."""
