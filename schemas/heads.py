@@ -114,9 +114,9 @@ def _keys(data: Bytes, ours: Bytes, found: Found) -> tuple[list[tuple[str, str]]
     except UnicodeDecodeError as error:
         msg = f"game and archetype must be UTF-8: {error}"
         raise msgspec.DecodeError(msg) from error
-    if len(games) == len(archetypes) == 1:
-        key[rows] = 0
-        return [(games[0], archetypes[0])], key
+    if len(games) == 1:  # as in the logs of most
+        key[rows] = archetype
+        return [(games[0], name) for name in archetypes], key
     pairs, key[rows] = np.unique(game * len(archetypes) + archetype, return_inverse=True)
     found_pairs = [divmod(pair, len(archetypes)) for pair in pairs.tolist()]
     return [(games[i], archetypes[j]) for i, j in found_pairs], key

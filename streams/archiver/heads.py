@@ -57,7 +57,7 @@ class HeadsFold(Windows[PackedRows, Packed]):
             return
         keys = batch.heads.key[rows]
         full: list[Sealed] = []
-        for key in np.unique(keys).tolist():
+        for key in np.flatnonzero(np.bincount(keys)).tolist():
             full += self._on_key(batch, rows[keys == key])
         full.sort(key=lambda window: window.last)
         sealed += full
