@@ -310,7 +310,7 @@ def _archive(shape: str, folder: Path, rounds: int) -> dict[str, Any]:
 
     def columns() -> None:
         for window in sealed:
-            list(made.batches(window.rows, RowsDigest()))
+            list(made.batches(window.rows.chunks(), RowsDigest()))
 
     steps: dict[str, Callable[[], object]] = {
         "floor: BLAKE3 of the bytes": lambda: blake3(whole).digest(),

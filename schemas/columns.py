@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -53,7 +53,7 @@ def rows_to_table(rows: Sequence[Experience], n_observation: int, n_actions: int
     if not rows:
         return schema.empty_table()
     packed = pack([encode_row(row) for row in rows])
-    return pa.Table.from_batches(Columns(schema).batches(packed, RowsDigest()), schema)
+    return pa.Table.from_batches(Columns(schema).batches(packed.chunks(), RowsDigest()), schema)
 
 
 class Columns:
@@ -70,14 +70,14 @@ class Columns:
         ]
         self._absent: dict[tuple[str, int], pa.Array] = {}
 
-    def batches(self, rows: Packed, digest: RowsDigest) -> Iterator[pa.RecordBatch]:
+    def batches(self, parts: Iterable[Packed], digest: RowsDigest) -> Iterator[pa.RecordBatch]:
         """Yield encoded rows as columns, each batch once `digest` has it.
 
         Raises:
             pyarrow.ArrowInvalid: a vector has another size than the schema's.
             msgspec.MsgspecError: a row is no experience.
         """
-        for part in rows.chunks():
+        for part in parts:
             packed, batch = read_packed(part, self._read)
             digest.add_packed(packed.stream, len(packed))
             yield batch

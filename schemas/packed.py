@@ -69,41 +69,65 @@ class Packed(msgspec.Struct, frozen=True):
 
 
 class PackedRows:
-    """Rows that come in one after the other, to be packed."""
+    """Rows that come in one after the other, packed."""
 
     def __init__(self, n_expected: int) -> None:
         self._n_expected = n_expected
-        self._data = np.empty(0, np.uint8)
-        self._starts: list[Ints] = []
-        self._sizes: list[Ints] = []
-        self._end = self._n = 0
+        self._n = 0
+        self._full: list[Packed] = []
+        self._begin()
 
     def __len__(self) -> int:
         return self._n
 
     def add(self, source: Bytes, starts: Ints, sizes: Ints, rows: Ints) -> None:
         """Take the rows of these numbers, of those that begin at `starts` of some bytes."""
+        ends = np.cumsum(sizes[rows])
+        begin = 0
+        while begin < len(rows):
+            before = int(ends[begin - 1]) if begin else 0
+            end = int(np.searchsorted(ends, before + CHUNK_BYTES - self._n_bytes)) + 1
+            self._append(source, starts, sizes, rows[begin:end])
+            begin = end
+
+    def chunks(self) -> Iterator[Packed]:
+        """Yield the rows in the parts that `Packed.chunks` makes of them, however they came."""
+        yield from self._full
+        if self._starts:
+            yield self._chunk()
+
+    def _begin(self) -> None:
+        self._data = np.empty(0, np.uint8)
+        self._starts: list[Ints] = []
+        self._sizes: list[Ints] = []
+        self._end = self._n_bytes = 0
+
+    def _append(self, source: Bytes, starts: Ints, sizes: Ints, rows: Ints) -> None:
         of = sizes[rows]
-        n_bytes = int(of.sum()) + _N_PREFIX * len(rows)
-        self._make_room(n_bytes, len(rows))
+        n_bytes = int(of.sum())
+        self._make_room(n_bytes + _N_PREFIX * len(rows), len(rows))
         begins = np.empty(len(rows), np.int64)
         append_rows(source, starts, sizes, rows, self._data[self._end :], begins)
         self._starts.append(begins + self._end)
         self._sizes.append(of)
-        self._end += n_bytes
+        self._end += n_bytes + _N_PREFIX * len(rows)
         self._n += len(rows)
+        self._n_bytes += n_bytes
+        if self._n_bytes >= CHUNK_BYTES:
+            self._full.append(self._chunk())
+            self._begin()
 
-    def packed(self) -> Packed:
-        """Return all rows; there must be one at least, and none comes after."""
+    def _chunk(self) -> Packed:
         return Packed(self._data, np.concatenate(self._starts), np.concatenate(self._sizes))
 
     def _make_room(self, n_bytes: int, n_rows: int) -> None:
         """Have room for more bytes: at first for as many rows as are expected, of this size."""
         if self._end + n_bytes + AHEAD <= len(self._data):
             return
-        likely = n_bytes * self._n_expected // n_rows * 17 // 16
-        room = self._end + n_bytes + AHEAD + min(max(likely, self._end), CHUNK_BYTES)
-        data = np.empty(room, np.uint8)
+        likely = n_bytes * (self._n_expected - self._n) // n_rows * 17 // 16
+        data = np.empty(
+            self._end + n_bytes + AHEAD + min(max(likely, self._end), CHUNK_BYTES), np.uint8
+        )
         data[: self._end] = self._data[: self._end]
         self._data = data
 

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from schemas.arrow import FACT_COLUMNS, RowsDigest, experience_schema, rows_digest, table_to_rows
 from schemas.columns import Columns
 from schemas.game import Game
-from schemas.packed import Packed, pack
+from schemas.packed import PackedRows, pack
 from schemas.records import Experience, Window, WindowFile, encode_row
 from streams.archive import read_table
 from streams.archiver.store import ArchiveError, ArchiveStore
@@ -67,7 +67,7 @@ class WindowContent(msgspec.Struct, frozen=True, kw_only=True):
 
 def store_window(
     store: ArchiveStore,
-    sealed: SealedWindow[Packed] | SealedWindow[list[Experience]],
+    sealed: SealedWindow[PackedRows] | SealedWindow[list[Experience]],
     game: Game,
     compression: Compression,
 ) -> Window:
@@ -91,7 +91,7 @@ def store_window(
 
 
 def describe(
-    sealed: SealedWindow[Packed] | SealedWindow[list[Experience]],
+    sealed: SealedWindow[PackedRows] | SealedWindow[list[Experience]],
     content: WindowContent,
     file: WindowFile,
 ) -> Window:
@@ -115,7 +115,7 @@ def describe(
 
 
 def make_window(
-    sealed: SealedWindow[Packed] | SealedWindow[list[Experience]],
+    sealed: SealedWindow[PackedRows] | SealedWindow[list[Experience]],
     game: Game,
     compression: Compression = "lz4",
 ) -> WindowContent:
@@ -126,11 +126,11 @@ def make_window(
     """
     columns = _columns(game.observation.size, game.actions.n)
     rows = sealed.rows
-    packed = rows if isinstance(rows, Packed) else pack([encode_row(row) for row in rows])
+    packed = rows if isinstance(rows, PackedRows) else pack([encode_row(row) for row in rows])
     digest, told, sink = RowsDigest(), _Told(), pa.BufferOutputStream()
     try:
         with archive_writer(sink, columns.schema, compression) as writer:
-            for batch in columns.batches(packed, digest):
+            for batch in columns.batches(packed.chunks(), digest):
                 told.take(batch)
                 writer.write_batch(batch, row_group_size=batch.num_rows)
             writer.add_key_value_metadata(

@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 
 from schemas.compiled import Ints
 from schemas.heads import Heads
-from schemas.packed import Packed, PackedRows
+from schemas.packed import PackedRows
 from schemas.records import Origin, Place, RowHead, Watermark, WindowRule
 from streams.archiver.windows import Progress, SealedWindow, Windows
 
-Sealed = SealedWindow[Packed]
+Sealed = SealedWindow[PackedRows]
 
 
-class HeadsFold(Windows[PackedRows, Packed]):
+class HeadsFold(Windows[PackedRows, PackedRows]):
     """Cuts rows as `WindowFold` does, into the same windows, and packs them."""
 
     def __init__(
@@ -33,8 +33,8 @@ class HeadsFold(Windows[PackedRows, Packed]):
     def _empty(self, max_rows: int) -> PackedRows:
         return PackedRows(max_rows)
 
-    def _rows(self, held: PackedRows) -> Packed:
-        return held.packed()
+    def _rows(self, held: PackedRows) -> PackedRows:
+        return held
 
     def take(self, offsets: Sequence[int], heads: Heads) -> list[Sealed]:
         """Take the rows of the records at `offsets` and return the windows that they seal."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import struct
 from datetime import datetime
 from typing import Any
@@ -15,11 +16,12 @@ from hypothesis import given, seed, settings
 from hypothesis import strategies as st
 
 from schemas import compiled as compiled_module
+from schemas import packed as packed_module
 from schemas.arrow import RowsDigest, experience_schema, rows_digest, table_to_rows
 from schemas.columns import Columns, rows_to_table
 from schemas.compiled import bytes_of
 from schemas.heads import read_heads
-from schemas.packed import CHUNK_BYTES, pack
+from schemas.packed import CHUNK_BYTES, PackedRows, pack
 from schemas.records import (
     Experience,
     Origin,
@@ -47,7 +49,7 @@ def made(rows: list[bytes], schema: pa.Schema = SCHEMA) -> tuple[list[Experience
     found = []
     for of in (schema, written(schema)):
         digest = RowsDigest()
-        table = pa.Table.from_batches(Columns(of).batches(pack(rows), digest), of)
+        table = pa.Table.from_batches(Columns(of).batches(pack(rows).chunks(), digest), of)
         table.validate(full=True)
         found.append((table_to_rows(table), digest.hexdigest()))
     assert found[0] == found[1]
@@ -137,10 +139,36 @@ def test_rows_are_made_into_columns_some_megabytes_at_a_time() -> None:
     rows = some(80, observation=vector, next_observation=None)
     schema = experience_schema(60_000, 3)
     digest = RowsDigest()
-    batches = list(Columns(schema).batches(pack([encode_row(row) for row in rows]), digest))
+    batches = list(
+        Columns(schema).batches(pack([encode_row(row) for row in rows]).chunks(), digest)
+    )
     assert len(batches) == -(-80 // -(-CHUNK_BYTES // len(encode_row(rows[0]))))
     assert sum(batch.num_rows for batch in batches) == digest.n_rows == 80
     assert digest.hexdigest() == rows_digest(rows)
+
+
+@seed(6)
+@given(
+    st.lists(st.binary(min_size=1, max_size=90), min_size=1, max_size=60),
+    st.lists(st.integers(1, 25), min_size=1, max_size=4),
+    st.integers(1, 60),
+)
+def test_rows_are_packed_in_the_same_parts_however_they_come(
+    rows: list[bytes], batches: list[int], n_expected: int
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(packed_module, "CHUNK_BYTES", 300)
+        whole, coming, at = pack(rows), PackedRows(n_expected), 0
+        for n in itertools.cycle(batches):
+            some = np.arange(at, min(at + n, len(rows)))
+            coming.add(whole.data, whole.starts, whole.sizes, some)
+            at += n
+            if at >= len(rows):
+                break
+        found, wanted = list(coming.chunks()), list(whole.chunks())
+    assert len(coming) == len(rows)
+    assert [bytes(part.stream) for part in found] == [bytes(part.stream) for part in wanted]
+    assert [part[i] for part in found for i in range(len(part))] == rows
 
 
 def test_values_that_fit_no_column_are_refused() -> None:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.heads import Heads, read_heads
-from schemas.packed import Packed
+from schemas.packed import PackedRows
 from schemas.records import (
     Experience,
     Origin,
@@ -73,10 +73,12 @@ def _parts(items: list[Any], sizes: list[int]) -> list[list[Any]]:
 
 
 def _shape(sealed: Any) -> tuple[Any, ...]:
-    rows = list(sealed.rows)
-    if not isinstance(sealed.rows, Packed):
-        rows = [encode_row(row) for row in rows]
-    return sealed.window_id, sealed.rule, sealed.first, sealed.last, rows
+    rows = sealed.rows
+    if isinstance(rows, PackedRows):
+        found = [part[i] for part in rows.chunks() for i in range(len(part))]
+    else:
+        found = [encode_row(row) for row in rows]
+    return sealed.window_id, sealed.rule, sealed.first, sealed.last, found
 
 
 @settings(max_examples=60, deadline=None)
