@@ -59,8 +59,8 @@ def rows_to_table(rows: Sequence[Experience], n_observation: int, n_actions: int
 class Columns:
     """Makes encoded rows columns of `experience_schema`.
 
-    Texts may be of a dictionary type in the schema: then each is there once. To make one costs as
-    much as to use it on some hundred rows.
+    Texts may be of a dictionary type in the schema: then each is there once. One of these serves
+    all windows of a schema: what reads which column is looked up when it is made.
     """
 
     def __init__(self, schema: pa.Schema) -> None:
