@@ -18,7 +18,7 @@ from schemas.packed import Packed, pack, read_packed
 from schemas.records import Experience, Signal, decoded, encode_row
 from schemas.spans import add_sizes, gather
 from schemas.texts import texts_of
-from schemas.walk import NotCanonical, Rows, place_of
+from schemas.walk import NotCanonical, Rows
 
 _encode_details = msgspec.json.Encoder(order="deterministic").encode
 
@@ -65,9 +65,7 @@ class Columns:
 
     def __init__(self, schema: pa.Schema) -> None:
         self.schema = schema
-        self._readers = [
-            (field.name, field.type, _reader_of(field), place_of(field.name)) for field in schema
-        ]
+        self._readers = [(field.name, field.type, _reader_of(field)) for field in schema]
         self._absent: dict[tuple[str, int], pa.Array] = {}
 
     def batches(self, parts: Iterable[Packed], digest: RowsDigest) -> Iterator[pa.RecordBatch]:
@@ -90,8 +88,8 @@ class Columns:
             pyarrow.ArrowInvalid: a value does not fit its column.
         """
         columns: list[pa.Array] = []
-        for name, of, read, place in self._readers:
-            there = None if place is None else rows.found.there[place]
+        for name, of, read in self._readers:
+            there = rows.there(name)
             n = rows.n if there is None else np.count_nonzero(there)
             if n:
                 columns.append(read(rows, name, of, there if n < rows.n else None))
@@ -119,28 +117,6 @@ _DEFAULTS = ("revision", "explored", "terminated", "truncated", "language_used")
 
 _Reader = Callable[[Rows, str, pa.DataType, Bytes | None], pa.Array]
 """Takes which rows have a value, None where all have."""
-
-
-def _reader_of(field: pa.Field) -> _Reader:
-    """Return what reads a column: by its name, else by its type."""
-    by_name: dict[str, _Reader] = {
-        **dict.fromkeys(FACT_COLUMNS, _facts),
-        **dict.fromkeys(_DECODED, _decoded),
-        **dict.fromkeys(_DEFAULTS, _with_default),
-        "continuous": _binary,
-    }
-    by_type: dict[pa.DataType, _Reader] = {
-        pa.string(): _texts,
-        pa.int32(): _integers,
-        pa.int64(): _integers,
-        pa.float64(): _numbers,
-        pa.bool_(): _truths,
-    }
-    return by_name.get(field.name) or by_type.get(field.type) or _by_kind(field.type)
-
-
-def _by_kind(of: pa.DataType) -> _Reader:
-    return _repeated if pa.types.is_dictionary(of) else _vectors
 
 
 def _with_default(rows: Rows, name: str, of: pa.DataType, there: Bytes | None) -> pa.Array:
@@ -268,3 +244,24 @@ def _narrow(name: str, values: NDArray[np.int64]) -> NDArray[np.int32]:
         msg = f"{name} must be a whole number of 32 bits"
         raise pa.ArrowInvalid(msg)
     return values.astype(np.int32)
+
+
+_BY_NAME: dict[str, _Reader] = {
+    **dict.fromkeys(FACT_COLUMNS, _facts),
+    **dict.fromkeys(_DECODED, _decoded),
+    **dict.fromkeys(_DEFAULTS, _with_default),
+    "continuous": _binary,
+}
+_BY_TYPE: dict[pa.DataType, _Reader] = {
+    pa.string(): _texts,
+    pa.int32(): _integers,
+    pa.int64(): _integers,
+    pa.float64(): _numbers,
+    pa.bool_(): _truths,
+}
+
+
+def _reader_of(field: pa.Field) -> _Reader:
+    """Return what reads a column: by its name, else by its type."""
+    by_kind = _repeated if pa.types.is_dictionary(field.type) else _vectors
+    return _BY_NAME.get(field.name) or _BY_TYPE.get(field.type, by_kind)

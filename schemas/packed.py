@@ -52,20 +52,25 @@ class Packed(msgspec.Struct, frozen=True):
 
     def chunks(self) -> Iterator[Packed]:
         """Yield the rows in parts of `CHUNK_BYTES` or a row more."""
-        ends = np.cumsum(self.sizes)
-        begin = 0
-        while begin < len(self):
-            before = int(ends[begin - 1]) if begin else 0
-            end = int(np.searchsorted(ends, before + CHUNK_BYTES)) + 1
-            yield self._part(begin, end)
-            begin = end
+        for part in _parts(self.sizes, CHUNK_BYTES):
+            yield self._part(part)
 
-    def _part(self, begin: int, end: int) -> Packed:
+    def _part(self, part: slice) -> Packed:
         """Return some of the rows, from the beginning of a buffer: spans in it have 32 bits."""
-        first = int(self.starts[begin]) - _N_PREFIX
-        starts, sizes = self.starts[begin:end] - first, self.sizes[begin:end]
+        first = int(self.starts[part.start]) - _N_PREFIX
+        starts, sizes = self.starts[part] - first, self.sizes[part]
         behind = first + int(starts[-1] + sizes[-1]) + AHEAD
         return Packed(self.data[first:behind], starts, sizes)
+
+
+def _parts(sizes: Ints, n_bytes: int) -> Iterator[slice]:
+    """Yield which rows make a part, of so many bytes or a row more; later ones of `CHUNK_BYTES`."""
+    ends = np.cumsum(sizes)
+    begin = before = 0
+    while begin < len(sizes):
+        end = int(np.searchsorted(ends, before + n_bytes)) + 1
+        yield slice(begin, end)
+        begin, before, n_bytes = end, int(ends[min(end, len(sizes)) - 1]), CHUNK_BYTES
 
 
 class PackedRows:
@@ -82,13 +87,8 @@ class PackedRows:
 
     def add(self, source: Bytes, starts: Ints, sizes: Ints, rows: Ints) -> None:
         """Take the rows of these numbers, of those that begin at `starts` of some bytes."""
-        ends = np.cumsum(sizes[rows])
-        begin = 0
-        while begin < len(rows):
-            before = int(ends[begin - 1]) if begin else 0
-            end = int(np.searchsorted(ends, before + CHUNK_BYTES - self._n_bytes)) + 1
-            self._append(source, starts, sizes, rows[begin:end])
-            begin = end
+        for part in _parts(sizes[rows], CHUNK_BYTES - self._n_bytes):
+            self._append(source, starts, sizes, rows[part])
 
     def chunks(self) -> Iterator[Packed]:
         """Yield the rows in the parts that `Packed.chunks` makes of them, however they came."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, NamedTuple, cast
 
 import msgspec
@@ -156,7 +157,8 @@ ROW, HEAD = Plan(_FIELDS), Plan(_FIELDS[:_N_HEAD])
 """All fields of a row, and those up to the last that windows are cut by."""
 
 
-def place_of(name: str) -> int | None:
+@cache
+def _place_of(name: str) -> int | None:
     """Return where what is found says which rows have a field; None for one that all have."""
     place = ROW.place(name)
     return None if ROW.layout[place, REQUIRED] else place
@@ -171,7 +173,7 @@ class Rows(msgspec.Struct, frozen=True):
 
     def there(self, name: str) -> Bytes | None:
         """Return [N] 1 where a row has a field; None for one that all rows must have."""
-        place = place_of(name)
+        place = _place_of(name)
         return None if place is None else self.found.there[place]
 
     def having(self, name: str) -> NDArray[np.intp]:

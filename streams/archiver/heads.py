@@ -17,7 +17,7 @@ from streams.archiver.windows import Progress, SealedWindow, Windows
 Sealed = SealedWindow[PackedRows]
 
 
-class HeadsFold(Windows[PackedRows, PackedRows]):
+class HeadsFold(Windows[PackedRows]):
     """Cuts rows as `WindowFold` does, into the same windows, and packs them."""
 
     def __init__(
@@ -32,9 +32,6 @@ class HeadsFold(Windows[PackedRows, PackedRows]):
 
     def _empty(self, max_rows: int) -> PackedRows:
         return PackedRows(max_rows)
-
-    def _rows(self, held: PackedRows) -> PackedRows:
-        return held
 
     def take(self, offsets: Sequence[int], heads: Heads) -> list[Sealed]:
         """Take the rows of the records at `offsets` and return the windows that they seal."""

@@ -38,9 +38,7 @@ class Settled(Protocol):
 
 R = TypeVar("R", bound=Settled)
 Held = TypeVar("Held", bound=Sized)
-"""How the rows of an open window are held."""
-T = TypeVar("T")
-"""The rows of a sealed one."""
+"""How the rows of a window are held."""
 
 RuleOf = Callable[[R], WindowRule | None]
 """The rule of the window that begins with a row; None leaves the row out."""
@@ -56,7 +54,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     """Last row of the last sealed window, by ``game/archetype``."""
 
 
-class SealedWindow(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
+class SealedWindow(msgspec.Struct, Generic[Held], frozen=True, kw_only=True):
     """The rows of a sealed window, in order."""
 
     partition: int
@@ -66,7 +64,7 @@ class SealedWindow(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
     first: Origin
     last: Origin
     """Of its rows."""
-    rows: T
+    rows: Held
 
     @property
     def window_id(self) -> str:
@@ -92,7 +90,7 @@ class Open(msgspec.Struct, Generic[Held]):
     rows: Held
 
 
-class Windows(ABC, Generic[Held, T]):
+class Windows(ABC, Generic[Held]):
     """The windows of one partition, and how far its log is read.
 
     Rows whose origin does not rise are dropped and counted: logs that were copied, or readers that
@@ -115,7 +113,7 @@ class Windows(ABC, Generic[Held, T]):
         """Rows in windows that are not sealed."""
         return sum(len(window.rows) for window in self._open.values())
 
-    def finish(self) -> list[SealedWindow[T]]:
+    def finish(self) -> list[SealedWindow[Held]]:
         """Seal what is open, for a log that has come to its end."""
         return self._seal_all(list(self._open.values()))
 
@@ -128,10 +126,6 @@ class Windows(ABC, Generic[Held, T]):
     @abstractmethod
     def _empty(self, max_rows: int) -> Held:
         """Return what holds no rows yet, and will hold so many at most."""
-
-    @abstractmethod
-    def _rows(self, held: Held) -> T:
-        """Return the rows of a window that is sealed."""
 
     def _begin(self, first: Settled, rule: WindowRule, place: Place) -> Open[Held]:
         """Open the window of a row, which it does not hold yet."""
@@ -148,16 +142,16 @@ class Windows(ABC, Generic[Held, T]):
         self._open[f"{first.game}/{first.archetype}"] = window
         return window
 
-    def _on_watermark(self, watermark_ms: int, sealed: list[SealedWindow[T]]) -> None:
+    def _on_watermark(self, watermark_ms: int, sealed: list[SealedWindow[Held]]) -> None:
         due = [window for window in self._open.values() if window.seal_at_ms <= watermark_ms]
         sealed += self._seal_all(due)
 
-    def _seal_all(self, windows: list[Open[Held]]) -> list[SealedWindow[T]]:
+    def _seal_all(self, windows: list[Open[Held]]) -> list[SealedWindow[Held]]:
         """Seal windows in the order of their first rows, however they came to be opened."""
         windows.sort(key=lambda window: window.first)
         return [self._seal(f"{window.game}/{window.archetype}") for window in windows]
 
-    def _seal(self, key: str) -> SealedWindow[T]:
+    def _seal(self, key: str) -> SealedWindow[Held]:
         window = self._open.pop(key)
         self._sealed[key] = window.last
         return SealedWindow(
@@ -167,11 +161,11 @@ class Windows(ABC, Generic[Held, T]):
             rule=window.rule,
             first=window.first,
             last=window.last,
-            rows=self._rows(window.rows),
+            rows=window.rows,
         )
 
 
-class WindowFold(Windows[list[R], list[R]]):
+class WindowFold(Windows[list[R]]):
     """Cuts the rows of one partition into windows, object by object."""
 
     def __init__(
@@ -183,9 +177,6 @@ class WindowFold(Windows[list[R], list[R]]):
 
     def _empty(self, max_rows: int) -> list[R]:
         return []
-
-    def _rows(self, held: list[R]) -> list[R]:
-        return held
 
     def take(
         self, offset: int, rows: Iterable[R | Retraction | Watermark]
